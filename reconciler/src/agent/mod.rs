@@ -1,0 +1,4 @@
+//! The shell: one file per port to the host, and one executor that runs Actions and chooses nothing.
+//!
+//! In: the node's own file, the kernel, the network, git. Out: Events for the engine, effects on the host.
+//! Not here: any decision (`engine`).

@@ -1,0 +1,4 @@
+//! What to say on the wire about a VIP, when, and what to make of what others say.
+//!
+//! In: VIPs taken and given up, frames heard. Out: frames to send and their times.
+//! Not here: bytes (`wire`), sockets (`agent`), who owns a VIP (`placement`).

@@ -1,0 +1,39 @@
+//! The command line: a file per command, a renderer per output format.
+//!
+//! In: arguments. Out: text and an exit code. Not here: anything that another program would call.
+
+pub mod exit;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use exit::Exit;
+
+/// Virtual IP addresses on a layer-2 segment, declared in git.
+#[derive(Debug, Parser)]
+#[command(name = "rendezvip", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One variant a command; each holds the arguments that its own file defines.
+#[derive(Debug, Subcommand)]
+enum Command {}
+
+/// Parses the process's arguments, runs the command and returns its exit code.
+pub fn main() -> ExitCode {
+    let exit = match Cli::try_parse() {
+        Ok(cli) => run(cli.command),
+        Err(error) => {
+            let _ = error.print();
+            if error.use_stderr() { Exit::Usage } else { Exit::Fine }
+        }
+    };
+    exit.into()
+}
+
+fn run(command: Command) -> Exit {
+    match command {}
+}

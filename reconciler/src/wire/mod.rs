@@ -1,0 +1,4 @@
+//! Repr to bytes and back: Ethernet, ARP, NDP, the sealed datagram.
+//!
+//! In: bytes or values. Out: values or bytes; any bytes that parse can be emitted again.
+//! Not here: sockets (`agent`), when to send what (`announce`).
