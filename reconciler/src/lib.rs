@@ -13,6 +13,7 @@ pub mod manifest;
 pub mod membership;
 pub mod name;
 pub mod placement;
+pub mod revision;
 pub mod sim;
 pub mod source;
 pub mod status;

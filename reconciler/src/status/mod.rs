@@ -1,4 +1,12 @@
-//! What really happened, as files that a person reviews: records to status files, summary, commit message.
+//! From what a node knows to what people and programs read: one snapshot, status files, the scribe.
 //!
-//! In: the nodes' records, the view. Out: file contents and when to commit them.
-//! Not here: git (`agent`), HTTP (`agent`).
+//! In: records of the engine. Out: a [`snapshot::Snapshot`], file contents, the decision when to write.
+//! Not here: writing anything (`agent`).
+
+pub mod condition;
+pub mod snapshot;
+pub mod wall;
+
+pub use condition::{Condition, ConditionType, Truth};
+pub use snapshot::Snapshot;
+pub use wall::Wall;
