@@ -3,6 +3,7 @@
 //! In: arguments. Out: text and an exit code. Not here: anything that another program would call.
 
 pub mod exit;
+pub mod keygen;
 
 use std::process::ExitCode;
 
@@ -20,7 +21,9 @@ struct Cli {
 
 /// One variant a command; each holds the arguments that its own file defines.
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Keygen(keygen::Keygen),
+}
 
 /// Parses the process's arguments, runs the command and returns its exit code.
 pub fn main() -> ExitCode {
@@ -35,5 +38,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Exit {
-    match command {}
+    match command {
+        Command::Keygen(args) => keygen::run(&args),
+    }
 }

@@ -2,3 +2,6 @@
 //!
 //! In: bytes or values. Out: values or bytes; any bytes that parse can be emitted again.
 //! Not here: sockets (`agent`), when to send what (`announce`).
+
+pub mod key;
+pub mod seal;
