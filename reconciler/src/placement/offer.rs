@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::manifest::desired::Desired;
 use crate::name::{CheckName, InterfaceName, PoolName};
 use crate::vip::Vip;
 
@@ -29,6 +30,16 @@ impl Offer {
     /// Is the node not eligible for anything?
     pub fn is_empty(&self) -> bool {
         self.interfaces.is_empty()
+    }
+
+    /// The offer of a node on which everything is as the repository assumes: each interface that a
+    /// pool names is usable and has a subnet that holds any address. For plans made without a cluster.
+    pub fn ideal(desired: &Desired) -> Self {
+        let nets: BTreeSet<IpNet> = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())].into();
+        let named = desired.pools.values().flat_map(|pool| pool.interfaces.iter().cloned());
+        let any = InterfaceName::new("any").ok();
+        let interfaces = named.chain(any).map(|name| (name, nets.clone())).collect();
+        Self { interfaces, ..Self::default() }
     }
 
     /// Digest of the offer, by which a view names it.

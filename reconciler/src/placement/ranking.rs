@@ -1,0 +1,268 @@
+//! The order in which nodes stand in line for each VIP, and its base owner: once per generation.
+//!
+//! In: `Desired`. Out: [`Ranking`]. Not here: who is alive or able (`place`), the hash (`hash`).
+//!
+//! A pool's *candidates* are the declared nodes of weight > 0 that it selects, cordoned or not. Its
+//! ranking depends on these, on its own addresses, `prefer` and `together`, and on nothing else: so
+//! a change touches no other pool.
+//!
+//! Only the first [`HEAD`] of each order are sorted at first, which is all that placement looks at
+//! unless many nodes are away; the rest is worked out when asked for, once.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::manifest::desired::{Desired, PlacementMode, Pool};
+use crate::name::{NodeName, PoolName};
+use crate::placement::hash::{Hash, Score};
+use crate::vip::Vip;
+
+/// So many nodes of each order are ranked ahead.
+const HEAD: usize = 8;
+
+/// Stands for "no node" among node indices.
+pub(super) const NOBODY: u16 = u16::MAX;
+
+/// Orders and base owners of every VIP of a generation.
+#[derive(Debug, Clone)]
+pub struct Ranking {
+    nodes: Arc<[NodeName]>,
+    pools: Vec<RankedPool>,
+    vips: Vec<RankedVip>,
+    lines: Vec<Line>,
+    by_address: Vec<u32>,
+}
+
+/// A VIP and the pool that declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RankedVip {
+    /// The pool.
+    pub pool: PoolName,
+    /// The address.
+    pub vip: Vip,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct RankedPool {
+    pub(super) name: PoolName,
+    /// Indices into `vips`.
+    pub(super) vips: std::ops::Range<usize>,
+    pub(super) together: bool,
+    /// Index and weight.
+    candidates: Vec<(u16, u8)>,
+    prefer: Vec<u16>,
+    weighted: bool,
+}
+
+/// The nodes in line for one VIP, or for all of a pool that is placed together.
+#[derive(Debug, Clone)]
+struct Line {
+    base: u16,
+    head: [u16; HEAD],
+    whole: OnceLock<Box<[u16]>>,
+}
+
+/// At most so many of a pool's `vips` have a node of `weight` as their base, of candidates that
+/// weigh `total` together: 1.25 times its share, rounded up.
+pub fn cap(vips: usize, weight: u8, total: u64) -> u64 {
+    (5 * vips as u64 * u64::from(weight)).div_ceil(4 * total.max(1))
+}
+
+impl Ranking {
+    /// Ranks every VIP. Costs a SHA-256 per VIP and candidate: 10,000 VIPs on 100 nodes take tens of
+    /// milliseconds, so the daemon does it where a fresh generation is loaded, not in the engine's step.
+    pub fn new(desired: &Desired) -> Self {
+        // An index has 16 bits and one value is taken; a segment has no more nodes than that.
+        let nodes: Arc<[NodeName]> = desired.nodes.keys().take(usize::from(NOBODY)).cloned().collect();
+        let mut ranking =
+            Self { nodes, pools: Vec::new(), vips: Vec::new(), lines: Vec::new(), by_address: Vec::new() };
+        for (name, pool) in &desired.pools {
+            let from = ranking.vips.len();
+            ranking.vips.extend(pool.addresses.iter().map(|vip| RankedVip { pool: name.clone(), vip: *vip }));
+            let ranked = RankedPool::new(desired, &ranking.nodes, name, pool, from..ranking.vips.len());
+            let texts: Vec<String> = if pool.together {
+                vec![name.to_string(); usize::from(!pool.addresses.is_empty())]
+            } else {
+                pool.addresses.iter().map(Vip::to_string).collect()
+            };
+            let mut lines = ranked.lines(&ranking.nodes, &texts, desired.cluster.placement);
+            if let ([line], true) = (&lines[..], pool.together) {
+                lines = vec![line.clone(); pool.addresses.len()];
+            }
+            ranking.lines.extend(lines);
+            ranking.pools.push(ranked);
+        }
+        ranking.by_address = (0..ranking.vips.len() as u32).collect();
+        ranking.by_address.sort_unstable_by_key(|at| ranking.vips[*at as usize].vip);
+        ranking
+    }
+
+    /// Every VIP, in order of pool name and address: the VIPs' indices everywhere else.
+    pub fn vips(&self) -> &[RankedVip] {
+        &self.vips
+    }
+
+    /// Every declared node, by name: the nodes' indices.
+    pub fn nodes(&self) -> &[NodeName] {
+        &self.nodes
+    }
+
+    /// The index of a VIP.
+    pub fn index_of(&self, vip: Vip) -> Option<usize> {
+        let at = self.by_address.binary_search_by_key(&vip, |at| self.vips[*at as usize].vip).ok()?;
+        Some(self.by_address[at] as usize)
+    }
+
+    /// The base owner of a VIP: who has it while everybody is there.
+    pub fn base(&self, vip: usize) -> Option<&NodeName> {
+        self.nodes.get(usize::from(self.lines.get(vip)?.base))
+    }
+
+    /// The candidates of a VIP in their order: `prefer` first, then by score. Empty for an unknown VIP.
+    pub fn order(&self, vip: usize) -> &[u16] {
+        let Some(line) = self.lines.get(vip) else { return &[] };
+        let pool = self.pool_of(vip);
+        if pool.candidates.len() <= HEAD {
+            return &line.head[..pool.candidates.len()];
+        }
+        line.whole.get_or_init(|| {
+            let text = if pool.together { pool.name.to_string() } else { self.vips[vip].vip.to_string() };
+            pool.order(&self.nodes, &text).into()
+        })
+    }
+
+    /// The candidates of a VIP in the order in which they would get it: its base, then by rank.
+    pub fn succession(&self, vip: usize) -> impl Iterator<Item = u16> + '_ {
+        let line = self.lines.get(vip);
+        let base = line.map(|line| line.base).filter(|base| *base != NOBODY);
+        let head = line.map_or(&[][..], |line| &line.head);
+        let head = &head[..head.iter().take_while(|node| **node != NOBODY).count()];
+        // The whole order is worked out only when an iteration goes beyond the head.
+        let tail =
+            (HEAD..).map_while(move |at| if head.len() == HEAD { self.order(vip).get(at).copied() } else { None });
+        base.into_iter().chain(head.iter().copied().chain(tail).filter(move |node| Some(*node) != base))
+    }
+
+    /// Works out every order to its end, so that no later question costs a hash. For a cluster in
+    /// which few nodes can carry a pool that many could: the daemon calls it where it made the ranking.
+    pub fn complete(&self) {
+        for vip in 0..self.vips.len() {
+            self.order(vip);
+        }
+    }
+
+    pub(super) fn pools(&self) -> &[RankedPool] {
+        &self.pools
+    }
+
+    pub(super) fn shared_nodes(&self) -> Arc<[NodeName]> {
+        Arc::clone(&self.nodes)
+    }
+
+    fn pool_of(&self, vip: usize) -> &RankedPool {
+        &self.pools[self.pools.partition_point(|pool| pool.vips.end <= vip)]
+    }
+}
+
+impl RankedPool {
+    fn new(desired: &Desired, nodes: &[NodeName], name: &PoolName, pool: &Pool, vips: std::ops::Range<usize>) -> Self {
+        let candidates: Vec<(u16, u8)> = (0..)
+            .zip(desired.nodes.values().take(nodes.len()))
+            .filter(|(_, node)| node.weight > 0 && pool.selects(node))
+            .map(|(index, node)| (index, node.weight))
+            .collect();
+        let mut prefer: Vec<u16> = Vec::new();
+        for node in &pool.prefer {
+            let found = nodes.binary_search(node).ok().map(|index| index as u16);
+            if let Some(index) = found.filter(|index| candidates.iter().any(|(node, _)| node == index))
+                && !prefer.contains(&index)
+            {
+                prefer.push(index);
+            }
+        }
+        let weighted = candidates.windows(2).any(|pair| pair[0].1 != pair[1].1);
+        Self { name: name.clone(), vips, together: pool.together, candidates, prefer, weighted }
+    }
+
+    fn score(&self, hash: Hash, weight: u8) -> Score {
+        if self.weighted { Score::new(hash, weight) } else { Score::unweighted(hash) }
+    }
+
+    /// All candidates in order.
+    fn order(&self, nodes: &[NodeName], text: &str) -> Vec<u16> {
+        let mut scores: Vec<(Score, u16)> = self
+            .candidates
+            .iter()
+            .map(|(node, weight)| (self.score(Hash::of(nodes[usize::from(*node)].as_str(), text), *weight), *node))
+            .collect();
+        scores.sort_unstable();
+        let rest = scores.into_iter().map(|(_, node)| node).filter(|node| !self.prefer.contains(node));
+        self.prefer.iter().copied().chain(rest).collect()
+    }
+
+    /// The first of the order, and the best score of all.
+    fn head(&self, nodes: &[NodeName], text: &str, best: &mut Vec<(Score, u16)>) -> [u16; HEAD] {
+        best.clear();
+        for (node, weight) in &self.candidates {
+            let hash = Hash::of(nodes[usize::from(*node)].as_str(), text);
+            if best.len() == HEAD + self.prefer.len() {
+                let (worst, _) = best[best.len() - 1];
+                if self.weighted && worst.surely_below(hash, *weight) {
+                    continue;
+                }
+                let entry = (self.score(hash, *weight), *node);
+                if entry >= best[best.len() - 1] {
+                    continue;
+                }
+                best.pop();
+                best.insert(best.partition_point(|other| *other < entry), entry);
+            } else {
+                let entry = (self.score(hash, *weight), *node);
+                best.insert(best.partition_point(|other| *other < entry), entry);
+            }
+        }
+        let mut head = [NOBODY; HEAD];
+        let rest = best.iter().map(|(_, node)| *node).filter(|node| !self.prefer.contains(node));
+        for (slot, node) in head.iter_mut().zip(self.prefer.iter().copied().chain(rest)) {
+            *slot = node;
+        }
+        head
+    }
+
+    /// The line for each text, with its base.
+    fn lines(&self, nodes: &[NodeName], texts: &[String], mode: PlacementMode) -> Vec<Line> {
+        let mut best = Vec::new();
+        let mut firsts: Vec<(Score, usize)> = Vec::new();
+        let mut lines: Vec<Line> = Vec::with_capacity(texts.len());
+        for (at, text) in texts.iter().enumerate() {
+            let head = self.head(nodes, text, &mut best);
+            firsts.extend(best.first().map(|(score, _)| (*score, at)));
+            lines.push(Line { base: head[0], head, whole: OnceLock::new() });
+        }
+        // `prefer` goes before the cap; what is placed together never meets it.
+        if mode == PlacementMode::Rendezvous || !self.prefer.is_empty() || self.together {
+            return lines;
+        }
+        let total = self.candidates.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let mut room = vec![0; nodes.len()];
+        for (node, weight) in &self.candidates {
+            room[usize::from(*node)] = cap(texts.len(), *weight, total);
+        }
+        firsts.sort_unstable();
+        for (_, at) in firsts {
+            let line = &mut lines[at];
+            let known = &line.head[..self.candidates.len().min(HEAD)];
+            let free = |node: &&u16| room[usize::from(**node)] > 0;
+            let found = match known.iter().find(free) {
+                None if self.candidates.len() > HEAD => {
+                    line.whole.get_or_init(|| self.order(nodes, &texts[at]).into()).iter().find(free)
+                }
+                found => found,
+            };
+            line.base = *found.unwrap_or(&line.base);
+            if let Some(room) = room.get_mut(usize::from(line.base)) {
+                *room = room.saturating_sub(1);
+            }
+        }
+        lines
+    }
+}

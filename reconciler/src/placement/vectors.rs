@@ -1,0 +1,1 @@
+//! Placement agrees with an independent implementation on recorded vectors.
