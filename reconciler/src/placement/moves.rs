@@ -249,3 +249,157 @@ fn order_changed(
     }
     if was.addresses != is.addresses { Cause::CapChanged(pool.clone()) } else { Cause::OrderChanged(pool.clone()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::placement::fixture::{Offers, cluster, everybody, pool};
+    use crate::placement::place;
+
+    fn lab() -> Desired {
+        let mut desired = cluster(&["a", "b", "c", "w=0"]);
+        desired.pools.insert("web".parse().unwrap(), pool("10.0.0.1", 24));
+        desired.pools.insert("db".parse().unwrap(), pool("10.0.1.1", 6));
+        desired
+    }
+
+    fn between(before: (&Desired, &Offers), after: (&Desired, &Offers)) -> Vec<Move> {
+        let rankings = (Ranking::new(before.0), Ranking::new(after.0));
+        let placements = (place(before.0, &rankings.0, before.1), place(after.0, &rankings.1, after.1));
+        let before = State { desired: before.0, ranking: &rankings.0, offers: before.1, placement: &placements.0 };
+        moves(before, State { desired: after.0, ranking: &rankings.1, offers: after.1, placement: &placements.1 })
+    }
+
+    /// The causes of what a change of the lab moves, each once, in order.
+    fn causes(change: impl FnOnce(&mut Desired, &mut Offers)) -> Vec<String> {
+        let before = lab();
+        let mut after = lab();
+        let mut offers = everybody(&before);
+        change(&mut after, &mut offers);
+        for (node, offer) in everybody(&after) {
+            if !before.nodes.contains_key(&node) {
+                offers.insert(node, offer);
+            }
+        }
+        causes_of(&between((&before, &everybody(&before)), (&after, &offers)))
+    }
+
+    fn causes_of(moves: &[Move]) -> Vec<String> {
+        let mut causes: Vec<String> = moves.iter().map(|m| m.cause.to_string()).collect();
+        causes.sort();
+        causes.dedup();
+        causes
+    }
+
+    fn name(text: &str) -> NodeName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn nothing_changed_moves_nothing() {
+        assert_eq!(causes(|_, _| {}), [""; 0]);
+    }
+
+    #[test]
+    fn every_move_names_the_change_that_made_it() {
+        assert_eq!(causes(|_, offers| drop(offers.remove("b"))), ["node b is not there"]);
+        assert_eq!(causes(|after, _| after.nodes.get_mut("b").unwrap().cordon = true), ["node b cordoned"]);
+        assert_eq!(causes(|after, _| drop(after.pools.remove("db"))), ["pool db removed"]);
+        assert_eq!(
+            causes(|after, _| drop(after.pools.insert("mail".parse().unwrap(), pool("10.0.2.1", 3)))),
+            ["pool mail added"]
+        );
+        assert_eq!(
+            causes(|after, _| after.pools.get_mut("web").unwrap().prefer = vec![name("c")]),
+            ["prefer of pool web changed"]
+        );
+        assert_eq!(
+            causes(|after, _| after.pools.get_mut("web").unwrap().together = true),
+            ["pool web is now placed together"]
+        );
+        assert_eq!(
+            causes(|after, _| after.pools.get_mut("db").unwrap().addresses.truncate(5)),
+            ["address removed from pool db"]
+        );
+        assert_eq!(
+            causes(|after, offers| {
+                let offer = Arc::make_mut(offers.get_mut("b").unwrap());
+                offer.failing.insert("https".parse().unwrap());
+                after.pools.get_mut("web").unwrap().health = vec!["https".parse().unwrap()];
+            }),
+            ["node b: check https fails"]
+        );
+        assert_eq!(
+            causes(|_, offers| {
+                Arc::make_mut(offers.get_mut("b").unwrap()).spare.insert("web".parse().unwrap());
+            }),
+            ["node b is spare for the pool"]
+        );
+        assert_eq!(
+            causes(|after, _| {
+                after.pools.get_mut("db").unwrap().selector.insert("rack".into(), "r1".into());
+                after.nodes.get_mut("a").unwrap().labels.insert("rack".into(), "r1".into());
+            }),
+            ["node b: not selected: label rack=r1 wanted", "node c: not selected: label rack=r1 wanted"]
+        );
+    }
+
+    #[test]
+    fn what_comes_with_a_node_or_its_weight_names_the_node() {
+        let removed = causes(|after, offers| {
+            after.nodes.remove("b");
+            offers.remove("b");
+        });
+        assert!(removed.contains(&"node b removed".to_owned()), "{removed:?}");
+        let added = causes(|after, _| {
+            let node = after.nodes["a"].clone();
+            after.nodes.insert(name("d"), node);
+        });
+        assert!(added.contains(&"node d added".to_owned()), "{added:?}");
+        let heavier = causes(|after, _| after.nodes.get_mut("a").unwrap().weight = 3);
+        assert!(heavier.contains(&"weight of a changed from 1 to 3".to_owned()), "{heavier:?}");
+        let witness = causes(|after, _| after.nodes.get_mut("a").unwrap().weight = 0);
+        assert!(witness.contains(&"weight of a is now 0".to_owned()), "{witness:?}");
+        let no_witness = causes(|after, _| after.nodes.get_mut("w").unwrap().weight = 1);
+        assert!(no_witness.contains(&"weight of w is no longer 0".to_owned()), "{no_witness:?}");
+    }
+
+    #[test]
+    fn what_comes_back_says_what_had_kept_it_away() {
+        let desired = lab();
+        let mut without = everybody(&desired);
+        without.remove("b");
+        let back = between((&desired, &without), (&desired, &everybody(&desired)));
+        assert_eq!(causes_of(&back), ["node b is there"]);
+        assert!(back.iter().all(Move::is_planned));
+        let gone = between((&desired, &everybody(&desired)), (&desired, &without));
+        assert!(!gone.is_empty() && !gone.iter().any(Move::is_planned));
+
+        let mut cordoned = lab();
+        cordoned.nodes.get_mut("b").unwrap().cordon = true;
+        let moves = between((&cordoned, &everybody(&cordoned)), (&desired, &everybody(&desired)));
+        assert_eq!(causes_of(&moves), ["node b no longer cordoned"]);
+    }
+
+    #[test]
+    fn a_renamed_pool_moves_nothing() {
+        let before = lab();
+        let mut after = lab();
+        let web = after.pools.remove("web").unwrap();
+        after.pools.insert("www".parse().unwrap(), web);
+        assert_eq!(between((&before, &everybody(&before)), (&after, &everybody(&after))), []);
+    }
+
+    #[test]
+    fn moves_are_in_order_of_pool_and_address() {
+        let desired = lab();
+        let nobody = Offers::new();
+        let moves = between((&desired, &everybody(&desired)), (&desired, &nobody));
+        let listed: Vec<(PoolName, Vip)> = moves.iter().map(|m| (m.pool.clone(), m.vip)).collect();
+        let mut sorted = listed.clone();
+        sorted.sort();
+        assert_eq!(listed, sorted);
+        assert_eq!(listed.len(), 30);
+        assert!(moves.iter().all(|m| m.to.is_none()));
+    }
+}
