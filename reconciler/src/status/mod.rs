@@ -4,8 +4,14 @@
 //! Not here: writing anything (`agent`).
 
 pub mod condition;
+pub mod files;
+pub mod message;
+pub mod scribe;
 pub mod snapshot;
 pub mod wall;
+
+#[cfg(test)]
+mod samples;
 
 pub use condition::{Condition, ConditionType, Truth};
 pub use snapshot::Snapshot;
