@@ -15,6 +15,7 @@
 //! owner leaving that check out of its `failing` while every offer it knows has it.
 
 mod eligibility;
+mod explain;
 mod hash;
 mod moves;
 pub mod offer;
@@ -29,6 +30,7 @@ mod promises;
 mod vectors;
 
 pub use eligibility::{Eligibility, Reason, eligibility, interface_for};
+pub use explain::{Candidate, Standing, explain};
 pub use moves::{Cause, Move, State, moves};
 pub use place::{Placement, place};
 pub use ranking::{RankedVip, Ranking, cap};

@@ -48,6 +48,17 @@ impl Placement {
         slots.iter().filter_map(|node| self.nodes.get(usize::from(*node)))
     }
 
+    /// The same with `node` as the owner of a VIP, who goes before all others: what `suspend` makes of
+    /// a placement. A plan applies it; in a cluster the nodes' offers do.
+    pub fn keep(&mut self, vip: usize, node: &NodeName) {
+        let found = self.nodes.binary_search(node).ok().map(|node| node as u16);
+        if let (Some(node), Some(slots)) = (found, self.slots.get_mut(vip)) {
+            let at = slots.iter().position(|slot| *slot == node).unwrap_or(SLOTS - 1);
+            slots[..=at].rotate_right(1);
+            slots[0] = node;
+        }
+    }
+
     /// How many VIPs there are, owned or not.
     pub fn len(&self) -> usize {
         self.slots.len()
