@@ -2,3 +2,9 @@
 //!
 //! In: the node's own file, the kernel, the network, git. Out: Events for the engine, effects on the host.
 //! Not here: any decision (`engine`).
+
+pub mod clock;
+pub mod error;
+pub mod netlink;
+pub mod nft;
+mod tlv;
