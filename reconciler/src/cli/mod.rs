@@ -4,6 +4,7 @@
 
 pub mod exit;
 pub mod keygen;
+pub mod lab;
 
 use std::process::ExitCode;
 
@@ -23,11 +24,18 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Keygen(keygen::Keygen),
+    #[command(hide = true)]
+    LabEnter(lab::Enter),
+    #[command(hide = true)]
+    LabInit(lab::Init),
 }
 
 /// Parses the process's arguments, runs the command and returns its exit code.
 pub fn main() -> ExitCode {
     let exit = match Cli::try_parse() {
+        // These two end with the code of the command that they ran.
+        Ok(Cli { command: Command::LabEnter(args) }) => return lab::enter(&args),
+        Ok(Cli { command: Command::LabInit(args) }) => return lab::init(&args),
         Ok(cli) => run(cli.command),
         Err(error) => {
             let _ = error.print();
@@ -40,5 +48,6 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Exit {
     match command {
         Command::Keygen(args) => keygen::run(&args),
+        Command::LabEnter(_) | Command::LabInit(_) => Exit::Usage,
     }
 }
