@@ -87,9 +87,9 @@ fn a_bystander_sees_two_that_claim_one_address() {
         let start = now();
         let both = |segment: &Segment| [segment.node("edge-a").seat().mac(), segment.node("edge-b").seat().mac()];
         let claimed = || bystander.claims(start);
-        let until = std::time::Instant::now() + SOON;
+        let until = now() + SOON;
         while !both(&segment).iter().all(|mac| claimed().iter().filter(|one| one.claim.mac == *mac).count() > 5) {
-            assert!(std::time::Instant::now() < until, "{:?}", claimed());
+            assert!(now() < until, "{:?}", claimed());
             std::thread::sleep(Duration::from_millis(20));
         }
         let found: BTreeSet<IpAddr> = bystander.overlaps(start).iter().map(|one| one.vip).collect();
@@ -182,13 +182,13 @@ fn signals_reach_every_process_of_a_node_and_nobody_else() {
         let mut there = segment.node("edge-b").place().spawn(sleeper()).unwrap();
         // A process stops, and goes on, when the scheduler next comes to it.
         let becomes = |child: &std::process::Child, stopped: bool| {
-            let until = std::time::Instant::now() + SOON;
+            let until = now() + SOON;
             loop {
                 let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
                 if stat.rsplit(") ").next().unwrap().starts_with('T') == stopped {
                     return true;
                 }
-                if std::time::Instant::now() > until {
+                if now() > until {
                     return false;
                 }
                 std::thread::sleep(Duration::from_millis(5));

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSliceMut;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -288,8 +288,8 @@ impl Sockets {
 
 fn address(storage: &SockaddrStorage) -> Option<IpAddr> {
     match storage.family()? {
-        AddressFamily::Inet => storage.as_sockaddr_in().map(|from| Ipv4Addr::from(from.ip()).into()),
-        AddressFamily::Inet6 => storage.as_sockaddr_in6().map(|from| Ipv6Addr::from(from.ip().octets()).into()),
+        AddressFamily::Inet => storage.as_sockaddr_in().map(|from| from.ip().into()),
+        AddressFamily::Inet6 => storage.as_sockaddr_in6().map(|from| from.ip().into()),
         _ => None,
     }
 }
