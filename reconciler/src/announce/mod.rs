@@ -2,3 +2,9 @@
 //!
 //! In: VIPs taken and given up, frames heard. Out: frames to send and their times.
 //! Not here: bytes (`wire`), sockets (`agent`), who owns a VIP (`placement`).
+
+pub mod conflict;
+pub mod filter;
+pub mod frames;
+pub mod responder;
+pub mod schedule;
