@@ -2,9 +2,13 @@
 //!
 //! In: arguments. Out: text and an exit code. Not here: anything that another program would call.
 
+pub mod columns;
 pub mod exit;
+pub mod failure;
 pub mod keygen;
 pub mod lab;
+pub mod plan;
+pub mod revision;
 
 use std::process::ExitCode;
 
