@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod git;
 pub mod netlink;
 pub mod nft;
 mod tlv;

@@ -32,14 +32,18 @@ enum Command {
     LabEnter(lab::Enter),
     #[command(hide = true)]
     LabInit(lab::Init),
+    /// The daemon's child that speaks git.
+    #[command(name = "__git", hide = true)]
+    Git,
 }
 
 /// Parses the process's arguments, runs the command and returns its exit code.
 pub fn main() -> ExitCode {
     let exit = match Cli::try_parse() {
-        // These two end with the code of the command that they ran.
+        // These end with the code of what they ran.
         Ok(Cli { command: Command::LabEnter(args) }) => return lab::enter(&args),
         Ok(Cli { command: Command::LabInit(args) }) => return lab::init(&args),
+        Ok(Cli { command: Command::Git }) => return crate::agent::git::child::main(),
         Ok(cli) => run(cli.command),
         Err(error) => {
             let _ = error.print();
@@ -52,6 +56,6 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Exit {
     match command {
         Command::Keygen(args) => keygen::run(&args),
-        Command::LabEnter(_) | Command::LabInit(_) => Exit::Usage,
+        Command::LabEnter(_) | Command::LabInit(_) | Command::Git => Exit::Usage,
     }
 }

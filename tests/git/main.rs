@@ -1,0 +1,8 @@
+//! The git port against real repositories: what is read, what is pushed, what a bad server can do.
+
+#![expect(clippy::disallowed_methods, reason = "promises about time are measured")]
+
+mod http;
+mod port;
+mod source;
+mod status;
