@@ -4,6 +4,7 @@
 //! Not here: any decision (`engine`).
 
 pub mod clock;
+pub mod directory;
 pub mod error;
 pub mod git;
 pub mod netlink;

@@ -5,10 +5,13 @@
 pub mod columns;
 pub mod exit;
 pub mod failure;
+pub mod findings;
 pub mod keygen;
 pub mod lab;
 pub mod plan;
 pub mod revision;
+pub mod terminal;
+pub mod validate;
 
 use std::process::ExitCode;
 
@@ -27,6 +30,7 @@ struct Cli {
 /// One variant a command; each holds the arguments that its own file defines.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Validate(validate::Validate),
     Keygen(keygen::Keygen),
     #[command(hide = true)]
     LabEnter(lab::Enter),
@@ -55,6 +59,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Exit {
     match command {
+        Command::Validate(args) => validate::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::LabEnter(_) | Command::LabInit(_) | Command::Git => Exit::Usage,
     }

@@ -396,7 +396,7 @@ fn url(r: &mut Reader<'_>, node: &Node) -> Option<String> {
         None => "write ssh://…, https://…, file://… or an absolute path",
         _ => "write ssh://user@host/path, https://host/path, file:///path or an absolute path",
     };
-    r.error(Code::BadUrl, node.span, format!("url cannot be {}", quoted(text)), help);
+    r.error(Code::BadUrl, node.span, format!("url cannot be {}", quoted(&without_credentials(text))), help);
     None
 }
 
@@ -630,6 +630,18 @@ fn checks(r: &mut Reader<'_>, node: Option<&Node>) -> Option<BTreeMap<CheckName,
         }
     }
     Some(checks)
+}
+
+/// A URL without whatever stands before the host's `@`, for logs, status and messages: a token may be there.
+pub fn without_credentials(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find('/').unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        // The user of ssh is no secret, a password behind it would be.
+        Some(at) if scheme == "ssh" && !rest[..at].contains(':') => url.to_owned(),
+        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
+        None => url.to_owned(),
+    }
 }
 
 const PROBES: [&str; 5] = ["tcp", "http", "exec", "file", "process"];
@@ -898,6 +910,19 @@ htttp: 1
         assert_eq!(good("source: {directory: /b}\n").status, None);
         let status = good("source: {directory: /b}\nstatus: {directory: /c}\n").status;
         assert_eq!(status, Some(StatusTarget::Directory("/c".into())));
+    }
+
+    #[test]
+    fn a_token_in_a_url_is_shown_to_nobody() {
+        for (url, shown) in [
+            ("https://token@git.example/a.git", "https://git.example/a.git"),
+            ("https://u:p@x@git.example/a@b.git", "https://git.example/a@b.git"),
+            ("ssh://git@git.example/a.git", "ssh://git@git.example/a.git"),
+            ("ssh://git:pw@git.example/a.git", "ssh://git.example/a.git"),
+            ("/srv/a@b.git", "/srv/a@b.git"),
+        ] {
+            assert_eq!(without_credentials(url), shown);
+        }
     }
 
     #[test]

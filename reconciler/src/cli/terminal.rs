@@ -1,0 +1,17 @@
+//! What a terminal wants: colour or none, and no complaint when the reader of a pipe goes away.
+//!
+//! In: text. Out: bytes on stdout. Not here: what is said.
+
+use std::io::{IsTerminal as _, Write as _};
+
+/// Is stdout a terminal that may be coloured? `NO_COLOR` set to anything but nothing says no (no-color.org).
+pub fn colour() -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Writes to stdout; `| head` is no error of ours.
+pub fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
