@@ -32,6 +32,7 @@ struct Cli {
 enum Command {
     Validate(validate::Validate),
     Keygen(keygen::Keygen),
+    Lab(lab::Lab),
     #[command(hide = true)]
     LabEnter(lab::Enter),
     #[command(hide = true)]
@@ -45,6 +46,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let exit = match Cli::try_parse() {
         // These end with the code of what they ran.
+        Ok(Cli { command: Command::Lab(args) }) => return lab::run(&args),
         Ok(Cli { command: Command::LabEnter(args) }) => return lab::enter(&args),
         Ok(Cli { command: Command::LabInit(args) }) => return lab::init(&args),
         Ok(Cli { command: Command::Git }) => return crate::agent::git::child::main(),
@@ -61,6 +63,6 @@ fn run(command: Command) -> Exit {
     match command {
         Command::Validate(args) => validate::run(&args),
         Command::Keygen(args) => keygen::run(&args),
-        Command::LabEnter(_) | Command::LabInit(_) | Command::Git => Exit::Usage,
+        Command::Lab(_) | Command::LabEnter(_) | Command::LabInit(_) | Command::Git => Exit::Usage,
     }
 }

@@ -4,8 +4,6 @@
 //! by ARP and neighbour solicitation from a packet socket, so no cache of its own hides anything.
 //! Not here: whether the service goes on (`client`).
 
-#![allow(clippy::disallowed_methods)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSliceMut};
 use std::net::IpAddr;

@@ -5,8 +5,6 @@
 //! clients they do to this one.
 //! Not here: who answers for a VIP on the wire (`bystander`).
 
-#![allow(clippy::disallowed_methods)]
-
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};

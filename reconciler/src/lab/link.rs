@@ -21,6 +21,11 @@ use nix::net::if_::if_nametoindex;
 /// A hardware address.
 pub type Mac = [u8; 6];
 
+/// A hardware address as people write it.
+pub fn mac_text(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// The largest message that the kernel sends back: a link with all its attributes takes some 2 KiB.
 const ANSWER: usize = 32 * 1024;
 

@@ -3,16 +3,17 @@
 //! In: a story to play. Out: real packets on a segment of our own, and what was measured of them.
 //! Not here: anything that runs in production.
 
-// The lab measures real time: its stamps are the kernel's and the wall clock's, on one machine.
-#![allow(clippy::disallowed_methods)]
-
 pub mod bystander;
 pub mod client;
+pub mod cluster;
 pub mod faults;
 pub mod frame;
 pub mod link;
 pub mod namespace;
+pub mod repository;
+pub mod screen;
 pub mod segment;
+pub mod story;
 
 use std::fmt;
 use std::io;

@@ -9,8 +9,6 @@
 //! init, and init dies with `enter` (PR_SET_PDEATHSIG), so that Ctrl-C or `kill -9` half-way leaves no process, no
 //! link, no mount and no file. [`init_of_a_place`] is PID 1 of one host, so that a host's death is one signal.
 
-#![allow(clippy::disallowed_methods)]
-
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};

@@ -4,8 +4,6 @@
 //! loss and partitions.
 //! Not here: what the nodes run (`story`), what is measured (`client`, `bystander`).
 
-#![allow(clippy::disallowed_methods)]
-
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

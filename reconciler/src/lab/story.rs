@@ -1,0 +1,620 @@
+//! The story: what happens to a client when a pool is committed and when nodes are killed, hung, cut off and drained?
+//!
+//! In: a place to write to. Out: the story as it happens, a table of what was promised and what was measured, and
+//! whether every promise was kept. Not here: how faults are made (`segment`), how they are measured (`client`,
+//! `bystander`), the screen that is refreshed in place (`screen`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::thread;
+use std::time::Duration;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Deserialize;
+
+use super::bystander::Bystander;
+use super::client::Client;
+use super::cluster::{Cluster, Layout};
+use super::link::Mac;
+use super::repository::{MAIN, STATUS};
+use super::{LabError, Step, now};
+use crate::status::condition::{ConditionType, Truth};
+use crate::status::snapshot::MemberState;
+use crate::time::Instant;
+
+/// The nodes of the story.
+pub const NODES: [&str; 3] = ["edge-a", "edge-b", "edge-c"];
+
+/// The pool that it begins with.
+pub const WEB: &str = "apiVersion: rendezvip/v1\nkind: VipPool\nmetadata: {name: web}\nspec:\n  addresses: \
+                       [10.99.0.100-10.99.0.105, \"fd99::100\"]\n  failback: {after: 2s}\n";
+
+/// The pool that is committed while it runs.
+pub const API: &str = "apiVersion: rendezvip/v1\nkind: VipPool\nmetadata: {name: api}\nspec:\n  addresses: \
+                       [10.99.0.110-10.99.0.112]\n  failback: {after: 2s}\n";
+
+/// A pool that nobody may run: it holds a node's own address.
+const BAD: &str = "apiVersion: rendezvip/v1\nkind: VipPool\nmetadata: {name: bad}\nspec:\n  addresses: \
+                   [10.99.0.10-10.99.0.12]\n";
+
+/// Longer than any return takes: joining, fail-back and what a loaded machine adds.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// How long a fault is watched after the service is back: a second claimant would show in that time.
+const WATCH: Duration = Duration::from_millis(700);
+
+/// Writes of the story that fail end it: nobody reads it any more.
+fn told(error: io::Error) -> LabError {
+    LabError::Step { what: "tell the story".to_owned(), source: error }
+}
+
+/// One promise and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Promise {
+    act: String,
+    what: String,
+    promised: String,
+    measured: String,
+    kept: bool,
+}
+
+/// Plays the whole story on `out`; true when every promise was kept.
+pub fn play(out: &mut dyn Write, colour: bool) -> Result<bool, LabError> {
+    let mut story = Story::begin(out, colour)?;
+    if story.forms()? {
+        story.rests()?;
+        story.commits_a_pool()?;
+        story.loses_a_daemon()?;
+        story.hangs()?;
+        story.loses_a_host()?;
+        story.loses_a_cable()?;
+        story.drains()?;
+        story.refuses_a_bad_commit()?;
+        story.reads_git()?;
+    }
+    story.end()
+}
+
+struct Story<'a> {
+    out: &'a mut dyn Write,
+    colour: bool,
+    client: Client,
+    bystander: Bystander,
+    cluster: Cluster,
+    wanted: BTreeMap<IpAddr, Mac>,
+    began: Instant,
+    act: String,
+    promises: Vec<Promise>,
+}
+
+impl<'a> Story<'a> {
+    fn begin(out: &'a mut dyn Write, colour: bool) -> Result<Self, LabError> {
+        let began = now();
+        let cluster = Cluster::new(&NODES, Layout::default())?;
+        let client = Client::start(cluster.segment.client())?;
+        let bystander = Bystander::start(cluster.segment.bystander(), "eth0", cluster.segment.bystander_addresses())?;
+        let mut story = Self {
+            out,
+            colour,
+            client,
+            bystander,
+            cluster,
+            wanted: BTreeMap::new(),
+            began,
+            act: String::new(),
+            promises: Vec::new(),
+        };
+        story.write(&format!(
+            "Three nodes ({}) on a bridge of their own; a client that asks every VIP each 5 ms;\n\
+             a bystander that asks each 20 ms who has it. Nothing leaves this machine, and nothing stays.\n",
+            NODES.join(", ")
+        ))?;
+        Ok(story)
+    }
+
+    // The acts.
+
+    fn forms(&mut self) -> Result<bool, LabError> {
+        self.open("The cluster forms")?;
+        let mut files = self.cluster.base_manifests();
+        files.push(("pools/web.yaml".to_owned(), WEB.to_owned()));
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        self.cluster.repository.push("Three nodes and a pool", &files)?;
+        self.replan()?;
+        let start = now();
+        for name in NODES {
+            self.cluster.start(name)?;
+        }
+        self.line("`rendezvip run` starts on each; the repository has pools/web.yaml, six IPv4 VIPs and one IPv6.")?;
+        let settled = self.settle(start)?;
+        self.took("all VIPs answer, each at the node that `rendezvip plan` names", Duration::from_secs(10), settled)?;
+        if settled.is_none() {
+            return Ok(false);
+        }
+        let owners = self.owners();
+        self.line(&format!("owners: {owners}"))?;
+        Ok(true)
+    }
+
+    fn rests(&mut self) -> Result<(), LabError> {
+        /// Long enough for 100 ms heartbeats to show their rate.
+        const REST: Duration = Duration::from_secs(3);
+        /// What design.md allows a node to send, whatever the number of VIPs.
+        const ALLOWED: u64 = 25;
+        self.open("Nothing happens")?;
+        self.line(
+            "Client and bystander are quiet for 3 s; the frames that each node sends are counted at the bridge.",
+        )?;
+        self.client.pause(true);
+        self.bystander.pause(true);
+        let sent = |story: &Self| -> Result<Vec<u64>, LabError> {
+            NODES
+                .iter()
+                .map(|name| story.cluster.segment.counters(name).map(|counters| counters.sent))
+                .collect::<io::Result<_>>()
+                .step(|| "count frames".to_owned())
+        };
+        let (before, start) = (sent(self)?, now());
+        thread::sleep(REST);
+        let (after, took) = (sent(self)?, now().since(start).as_millis().max(1));
+        self.client.pause(false);
+        self.bystander.pause(false);
+        let rate = |(before, after): (&u64, &u64)| u128::from(after - before) * 1_000 / took;
+        let most = before.iter().zip(&after).map(rate).max().unwrap_or_default();
+        self.promise(
+            "frames that a node sends a second",
+            &format!("at most {ALLOWED}"),
+            &most.to_string(),
+            most <= u128::from(ALLOWED),
+        )
+    }
+
+    fn commits_a_pool(&mut self) -> Result<(), LabError> {
+        self.open("A pool is committed")?;
+        let start = now();
+        self.cluster.repository.push("Add pool api", &[("pools/api.yaml", API)])?;
+        self.replan()?;
+        self.line("pools/api.yaml, three VIPs, is pushed; `rendezvip reconcile` on edge-a stands for the web hook.")?;
+        self.command("edge-a", &["reconcile"])?;
+        let settled = self.settle(start)?;
+        self.took("from `git push` to the wire, all three VIPs", Duration::from_secs(2), settled)
+    }
+
+    fn loses_a_daemon(&mut self) -> Result<(), LabError> {
+        self.open("kill -9 of the daemon on edge-a")?;
+        self.fault("edge-a", Duration::from_millis(50), Some(Duration::from_millis(100)), |cluster| {
+            cluster.kill_daemon("edge-a")
+        })?;
+        self.cluster.start("edge-a")?;
+        self.returns("the daemon starts again")
+    }
+
+    fn hangs(&mut self) -> Result<(), LabError> {
+        self.open("Everything on edge-b hangs (SIGSTOP of all its processes)")?;
+        self.fault("edge-b", Duration::from_millis(300), None, |cluster| {
+            cluster.segment.node("edge-b").place().stop_all()
+        })?;
+        self.cluster.segment.node("edge-b").place().continue_all().step(|| "send SIGCONT".to_owned())?;
+        self.returns("all of it goes on (SIGCONT), with everything that it still believes")
+    }
+
+    fn loses_a_host(&mut self) -> Result<(), LabError> {
+        self.open("The power of edge-c goes")?;
+        self.fault("edge-c", Duration::from_millis(300), None, |cluster| cluster.segment.power_off("edge-c"))?;
+        self.cluster.segment.power_on("edge-c")?;
+        self.cluster.start("edge-c")?;
+        self.returns("the power is back; the host boots with its disk as it was")
+    }
+
+    fn loses_a_cable(&mut self) -> Result<(), LabError> {
+        self.open("Somebody pulls the cable of edge-a")?;
+        self.fault("edge-a", Duration::from_millis(300), None, |cluster| cluster.segment.pull_cable("edge-a"))?;
+        self.cluster.segment.plug_cable("edge-a").step(|| "plug the cable in".to_owned())?;
+        self.returns("the cable is back")
+    }
+
+    fn drains(&mut self) -> Result<(), LabError> {
+        self.open("edge-b is drained for maintenance")?;
+        let (moving, start) = (self.vips_of("edge-b"), now());
+        let mac = self.mac("edge-b");
+        self.client.mark();
+        self.command("edge-b", &["drain"])?;
+        let gone = |who: &BTreeMap<IpAddr, Mac>| moving.iter().all(|vip| who.get(vip).is_some_and(|at| *at != mac));
+        let gone = self.bystander.wait(PATIENCE, gone).map(|_| now().since(start));
+        self.took("`rendezvip drain`: its VIPs are at the others", Duration::from_secs(10), gone)?;
+        thread::sleep(WATCH);
+        self.command("edge-b", &["resume"])?;
+        let settled = self.settle(now())?;
+        self.took("`rendezvip resume`: its VIPs are back", Duration::from_secs(20), settled)?;
+        thread::sleep(WATCH);
+        let all = self.vips();
+        self.nothing_lost("probes lost, there and back", &all)?;
+        self.one_claimant(start)
+    }
+
+    fn refuses_a_bad_commit(&mut self) -> Result<(), LabError> {
+        self.open("A bad commit")?;
+        self.line("pools/bad.yaml claims the nodes' own addresses. It is pushed, whatever `rendezvip validate` says.")?;
+        self.client.mark();
+        let start = now();
+        let before = self.cluster.status("edge-a").step(|| "ask edge-a for its status".to_owned())?.revision;
+        self.cluster.repository.push("Add pool bad", &[("pools/bad.yaml", BAD)])?;
+        self.command("edge-a", &["reconcile"])?;
+        let stalled = self.cluster.wait_status("edge-a", PATIENCE, |status| {
+            let stalled = |one: &crate::status::condition::Condition| {
+                one.kind == ConditionType::Stalled && one.status == Truth::True
+            };
+            status.conditions.iter().any(stalled)
+        });
+        let stalled_at = now();
+        let message = stalled.as_ref().and_then(|status| {
+            status.conditions.iter().find(|one| one.kind == ConditionType::Stalled).map(|one| one.message.clone())
+        });
+        if let Some(message) = &message {
+            self.line(&format!("edge-a says: {}", message.lines().next().unwrap_or_default()))?;
+        }
+        let refused = stalled.as_ref().is_some_and(|status| status.revision == before);
+        self.promise(
+            "it is refused, and the status says where it is wrong",
+            "file:line:col",
+            if refused { "refused" } else { "no Stalled condition, or it runs" },
+            refused && message.is_some_and(|message| message.contains("pools/bad.yaml:")),
+        )?;
+        self.cluster.repository.push("Remove pool bad", &[("pools/bad.yaml", "")])?;
+        self.command("edge-a", &["reconcile"])?;
+        self.settle(stalled_at)?;
+        let all = self.vips();
+        self.nothing_lost("probes lost meanwhile", &all)?;
+        self.one_claimant(start)
+    }
+
+    fn reads_git(&mut self) -> Result<(), LabError> {
+        self.open("What git tells")?;
+        self.line("The nodes report on the branch rendezvip/status, one of them for all, paced to spare the forge.")?;
+        let start = now();
+        // The pace: four commits at once, then one each 15 s.
+        let limit = Duration::from_secs(75);
+        let told = loop {
+            match self.differs_from_git()? {
+                None => break Some(now().since(start)),
+                Some(_) if now().since(start) < limit => thread::sleep(Duration::from_millis(500)),
+                Some(difference) => {
+                    self.line(&difference)?;
+                    break None;
+                }
+            }
+        };
+        self.took("status files = plan = `ip addr` = who answers on the wire", limit, told)?;
+        let (main, status) = (self.cluster.repository.files(MAIN), self.cluster.repository.files(STATUS));
+        let strange: Vec<&String> = status
+            .iter()
+            .filter(|(path, text)| !path.starts_with("status/") && main.get(*path) != Some(text))
+            .map(|(path, _)| path)
+            .chain(main.keys().filter(|path| !status.contains_key(*path)))
+            .collect();
+        self.promise(
+            "`git diff --name-only main rendezvip/status`",
+            "status/ only",
+            &if strange.is_empty() { "status/ only".to_owned() } else { format!("{strange:?}") },
+            strange.is_empty() && !status.is_empty(),
+        )?;
+        let log = self.cluster.repository.log(STATUS);
+        self.line(&format!("git log --first-parent {STATUS}: {} commits, the newest first", log.len()))?;
+        for subject in log.iter().take(6) {
+            self.line(&format!("  {subject}"))?;
+        }
+        Ok(())
+    }
+
+    /// Where git, plan, kernels and wire differ, in words; None where they agree.
+    fn differs_from_git(&self) -> Result<Option<String>, LabError> {
+        #[derive(Deserialize)]
+        struct File {
+            status: Status,
+        }
+        #[derive(Deserialize)]
+        struct Status {
+            vips: Vec<Row>,
+        }
+        #[derive(Deserialize)]
+        struct Row {
+            vip: IpAddr,
+            actual: Option<String>,
+        }
+        let mut told: BTreeMap<IpAddr, Option<String>> = BTreeMap::new();
+        for (path, text) in self.cluster.repository.files(STATUS) {
+            if !path.starts_with("status/pools/") {
+                continue;
+            }
+            match serde_yaml::from_slice::<File>(&text) {
+                Ok(file) => told.extend(file.status.vips.into_iter().map(|row| (row.vip, row.actual))),
+                Err(error) => return Ok(Some(format!("{path}: {error}"))),
+            }
+        }
+        let all = self.vips();
+        let mut on: BTreeMap<IpAddr, Vec<&str>> = BTreeMap::new();
+        for name in NODES {
+            let found = self.cluster.on_interface(name, &all).step(|| format!("list the addresses of {name}"))?;
+            found.into_iter().for_each(|vip| on.entry(vip).or_default().push(name));
+        }
+        let claimed = self.bystander.claimants(now().before(Duration::from_millis(200)));
+        for (vip, mac) in &self.wanted {
+            let wanted = self.name(*mac);
+            let git = told.get(vip).cloned().flatten().unwrap_or_else(|| "nobody".to_owned());
+            let kernel = on.get(vip).map_or_else(|| "nobody".to_owned(), |names| names.join(" and "));
+            let wire = claimed.get(vip).map_or_else(|| "nobody".to_owned(), |mac| self.name(*mac));
+            if [&git, &kernel, &wire].iter().any(|one| **one != wanted) {
+                return Ok(Some(format!("{vip}: plan {wanted}, git {git}, `ip addr` {kernel}, wire {wire}")));
+            }
+        }
+        let more = told.keys().find(|vip| !self.wanted.contains_key(*vip));
+        Ok(more.map(|vip| format!("{vip} stands in git, and in no plan")))
+    }
+
+    // What acts share.
+
+    /// A fault strikes a node: its VIPs go elsewhere in time, the others' are not touched, nobody answers twice.
+    fn fault(
+        &mut self,
+        victim: &str,
+        outage: Duration,
+        silent: Option<Duration>,
+        strike: impl FnOnce(&mut Cluster) -> io::Result<()>,
+    ) -> Result<(), LabError> {
+        let (hit, mac) = (self.vips_of(victim), self.mac(victim));
+        self.line(&format!("it has {}", list(&hit)))?;
+        self.client.mark();
+        let start = now();
+        strike(&mut self.cluster).step(|| format!("do that to {victim}"))?;
+        let elsewhere = |who: &BTreeMap<IpAddr, Mac>| hit.iter().all(|vip| who.get(vip).is_some_and(|at| *at != mac));
+        let moved = self.bystander.wait(PATIENCE, elsewhere).is_some() && self.client.answered(&hit, PATIENCE);
+        thread::sleep(WATCH);
+        if !moved {
+            self.logs()?;
+        }
+        let report = self.client.report();
+        let longest = hit.iter().filter_map(|vip| report.get(vip)).map(|one| one.longest).max().unwrap_or_default();
+        self.took("outage of its VIPs, as the client felt it", outage, Some(longest))?;
+        let others = self.vips().difference(&hit).copied().collect();
+        self.nothing_lost("probes lost of the others' VIPs", &others)?;
+        if let Some(silent) = silent {
+            let last = self.bystander.last_claim(mac, start).map_or(Duration::ZERO, |at| at.since(start));
+            self.took("last claim by the dead owner", silent, Some(last))?;
+        }
+        self.one_claimant(start)
+    }
+
+    /// The node comes back, takes its place, and gets its VIPs without a probe lost.
+    fn returns(&mut self, how: &str) -> Result<(), LabError> {
+        self.line(&format!("then {how}"))?;
+        let start = now();
+        self.client.mark();
+        let settled = self.settle(start)?;
+        self.took("it is back, with its VIPs", PATIENCE, settled)?;
+        thread::sleep(WATCH);
+        let all = self.vips();
+        self.nothing_lost("probes lost on the way back", &all)?;
+        self.one_claimant(start)
+    }
+
+    /// Waits until every VIP is claimed by the node that the plan names, and answers, and every node is alive.
+    fn settle(&mut self, since: Instant) -> Result<Option<Duration>, LabError> {
+        let vips = self.vips();
+        self.client.watch(&vips);
+        self.bystander.watch(&vips);
+        let wanted = self.wanted.clone();
+        let settled =
+            self.bystander.wait(PATIENCE, |who| *who == wanted).is_some() && self.client.answered(&vips, PATIENCE);
+        let took = now().since(since);
+        let alive = settled
+            && self
+                .cluster
+                .wait_status(NODES[0], PATIENCE, |status| {
+                    status.members.iter().all(|member| member.state == MemberState::Alive)
+                })
+                .is_some();
+        if alive {
+            return Ok(Some(took));
+        }
+        let claimed = self.bystander.claimants(now().before(Duration::from_millis(200)));
+        let wrong: Vec<String> = wanted
+            .iter()
+            .filter(|(vip, mac)| claimed.get(*vip) != Some(*mac))
+            .map(|(vip, mac)| {
+                let has = claimed.get(vip).map_or_else(|| "nobody".to_owned(), |mac| self.name(*mac));
+                format!("{vip} is at {has} instead of {}", self.name(*mac))
+            })
+            .collect();
+        self.line(&format!(
+            "waited in vain: {}",
+            if wrong.is_empty() { "a node is not alive".into() } else { wrong.join("; ") }
+        ))?;
+        self.logs()?;
+        Ok(None)
+    }
+
+    fn logs(&mut self) -> Result<(), LabError> {
+        for name in NODES {
+            let ended = self.cluster.ended(name).map_or_else(String::new, |status| format!(" (ended: {status})"));
+            self.line(&format!("the end of the log of {name}{ended}:"))?;
+            let tail = self.cluster.log_tail(name);
+            let lines: Vec<&str> = tail.lines().collect();
+            for line in lines.iter().skip(lines.len().saturating_sub(8)) {
+                self.line(&format!("  | {line}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, name: &str, arguments: &[&str]) -> Result<(), LabError> {
+        self.cluster.tell(name, arguments).map(drop).step(|| format!("`rendezvip {}` on {name}", arguments.join(" ")))
+    }
+
+    fn replan(&mut self) -> Result<(), LabError> {
+        self.wanted = self.cluster.wanted().step(|| "`rendezvip plan`".to_owned())?;
+        Ok(())
+    }
+
+    fn vips(&self) -> BTreeSet<IpAddr> {
+        self.wanted.keys().copied().collect()
+    }
+
+    fn vips_of(&self, name: &str) -> BTreeSet<IpAddr> {
+        let mac = self.mac(name);
+        self.wanted.iter().filter(|(_, owner)| **owner == mac).map(|(vip, _)| *vip).collect()
+    }
+
+    fn mac(&self, name: &str) -> Mac {
+        self.cluster.segment.node(name).seat().mac()
+    }
+
+    fn name(&self, mac: Mac) -> String {
+        self.cluster.segment.who(mac).map_or_else(|| super::link::mac_text(mac), |node| node.name().to_owned())
+    }
+
+    fn owners(&self) -> String {
+        NODES.map(|name| format!("{name} {}", list(&self.vips_of(name)))).join("; ")
+    }
+
+    // Promises.
+
+    fn took(&mut self, what: &str, limit: Duration, took: Option<Duration>) -> Result<(), LabError> {
+        let measured = took.map_or_else(|| "never".to_owned(), span);
+        self.promise(what, &format!("at most {}", span(limit)), &measured, took.is_some_and(|took| took <= limit))
+    }
+
+    fn nothing_lost(&mut self, what: &str, vips: &BTreeSet<IpAddr>) -> Result<(), LabError> {
+        let report = self.client.report();
+        let lost: u64 = vips.iter().filter_map(|vip| report.get(vip)).map(|one| one.lost).sum();
+        self.promise(what, "none", &if lost == 0 { "none".to_owned() } else { lost.to_string() }, lost == 0)
+    }
+
+    fn one_claimant(&mut self, since: Instant) -> Result<(), LabError> {
+        let overlaps = self.bystander.overlaps(since);
+        let measured = overlaps.first().map_or_else(
+            || "never".to_owned(),
+            |one| {
+                let (mac, other) = (self.name(one.mac), self.name(one.other));
+                format!("{mac} and {other} for {}, {} in", one.vip, span(one.at.since(since)))
+            },
+        );
+        self.promise("two claimants of one VIP", "never", &measured, overlaps.is_empty())
+    }
+
+    fn promise(&mut self, what: &str, promised: &str, measured: &str, kept: bool) -> Result<(), LabError> {
+        let verdict = self.verdict(kept);
+        self.write(&format!("   {verdict}  {what}: {measured} (promised: {promised})\n"))?;
+        self.promises.push(Promise {
+            act: self.act.clone(),
+            what: what.to_owned(),
+            promised: promised.to_owned(),
+            measured: measured.to_owned(),
+            kept,
+        });
+        Ok(())
+    }
+
+    fn verdict(&self, kept: bool) -> &'static str {
+        match (kept, self.colour) {
+            (true, true) => "\x1b[32mkept\x1b[0m  ",
+            (true, false) => "kept  ",
+            (false, true) => "\x1b[1;31mBROKEN\x1b[0m",
+            (false, false) => "BROKEN",
+        }
+    }
+
+    // The page.
+
+    fn open(&mut self, act: &str) -> Result<(), LabError> {
+        act.clone_into(&mut self.act);
+        let title = if self.colour { format!("\x1b[1m{act}\x1b[0m") } else { act.to_owned() };
+        let at = now().since(self.began).as_secs();
+        self.write(&format!("\n{title}  [{at} s]\n"))
+    }
+
+    fn line(&mut self, text: &str) -> Result<(), LabError> {
+        self.write(&format!("   {}\n", text))
+    }
+
+    fn write(&mut self, text: &str) -> Result<(), LabError> {
+        self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()).map_err(told)
+    }
+
+    fn end(mut self) -> Result<bool, LabError> {
+        let broken = self.promises.iter().filter(|one| !one.kept).count();
+        let table = table(&self.promises);
+        let took = span(now().since(self.began));
+        let verdict = match broken {
+            0 => format!("All {} promises were kept; it took {took}.", self.promises.len()),
+            _ => format!("{broken} of {} promises were broken; it took {took}.", self.promises.len()),
+        };
+        self.write(&format!("\n{table}\n\n{verdict}\n"))?;
+        Ok(broken == 0)
+    }
+}
+
+/// The summary: what was promised, what was measured.
+fn table(promises: &[Promise]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["act", "what", "promised", "measured", ""]);
+    let mut last = "";
+    for one in promises {
+        let act = if one.act == last { "" } else { one.act.as_str() };
+        table.add_row([act, &one.what, &one.promised, &one.measured, if one.kept { "kept" } else { "BROKEN" }]);
+        last = &one.act;
+    }
+    table.trim_fmt()
+}
+
+/// A duration as people say it: milliseconds below two seconds, tenths of a second above.
+pub fn span(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    match millis {
+        0..2_000 => format!("{millis} ms"),
+        _ if millis % 1_000 < 100 => format!("{} s", millis / 1_000),
+        _ => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
+    }
+}
+
+fn list(vips: &BTreeSet<impl Display>) -> String {
+    if vips.is_empty() {
+        return "no VIP".to_owned();
+    }
+    vips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_says_what_was_promised_and_what_came_of_it() {
+        let promise = |act: &str, what: &str, promised: &str, measured: &str, kept| Promise {
+            act: act.to_owned(),
+            what: what.to_owned(),
+            promised: promised.to_owned(),
+            measured: measured.to_owned(),
+            kept,
+        };
+        let promises = [
+            promise("kill -9", "outage", "at most 50 ms", &span(Duration::from_millis(12)), true),
+            promise("kill -9", "two claimants", "never", "never", true),
+            promise("drain", "probes lost", "none", "3", false),
+        ];
+        insta::assert_snapshot!(table(&promises), @r"
+        act      what           promised       measured
+        kill -9  outage         at most 50 ms  12 ms     kept
+                 two claimants  never          never     kept
+        drain    probes lost    none           3         BROKEN
+        ");
+    }
+
+    #[test]
+    fn durations_read_as_people_say_them() {
+        let said = [0, 12, 1_999, 2_000, 2_050, 12_340].map(|millis| span(Duration::from_millis(millis)));
+        assert_eq!(said, ["0 ms", "12 ms", "1999 ms", "2 s", "2 s", "12.3 s"]);
+    }
+}
