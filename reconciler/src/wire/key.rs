@@ -132,6 +132,13 @@ pub struct KeyFileError {
     pub fault: KeyFault,
 }
 
+impl KeyFileError {
+    /// What a person reads of it, for the file at `path`.
+    pub fn report(&self, path: &str) -> String {
+        format!("{path}:{}: error[{}]: {}", self.line, self.fault.code(), self.fault)
+    }
+}
+
 impl fmt::Display for KeyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}: {}", self.line, self.fault)
@@ -319,6 +326,19 @@ mod tests {
         assert_eq!(error(&format!("{}\n{}", line(1), line(1))), (2, KeyFault::Twice));
         let many: Vec<_> = (0..=MAX_KEYS as u8).map(line).collect();
         assert_eq!(error(&many.join("\n")), (17, KeyFault::TooMany));
+    }
+
+    #[test]
+    fn each_fault_is_explained_in_the_manual_by_a_file_and_what_is_said_of_it() {
+        let manual = include_str!("../../../docs/errors.md");
+        for fault in [KeyFault::NoKey, KeyFault::NotAKey, KeyFault::Damaged, KeyFault::Twice, KeyFault::TooMany] {
+            let heading = format!("\n## {}: ", fault.code());
+            let (_, section) = manual.split_once(&heading).unwrap_or_else(|| panic!("no section {}", fault.code()));
+            let section = section.split("\n## ").next().unwrap_or_default();
+            let blocks: Vec<&str> = section.split("```text\n").skip(1).filter_map(|b| b.split("```").next()).collect();
+            let said = KeyRing::parse(blocks[0]).unwrap_err();
+            assert_eq!(said.report("/etc/rendezvip/gossip.key"), blocks[1].trim_end(), "{}", fault.code());
+        }
     }
 
     #[test]
