@@ -6,6 +6,18 @@ use rendezvip::vip::Vip;
 
 const INSIDE: &str = "RENDEZVIP_NETNS_TEST";
 
+const ROLE: &str = "RENDEZVIP_NETNS_ROLE";
+
+/// The environment of a process that plays a role.
+pub fn role(words: &str) -> [(&'static str, String); 1] {
+    [(ROLE, words.to_owned())]
+}
+
+/// The role that this process plays.
+pub fn played() -> Option<String> {
+    std::env::var(ROLE).ok()
+}
+
 /// How to enter fresh namespaces here: as anybody with a user namespace, else as root without.
 fn launcher() -> Option<Vec<&'static str>> {
     [vec!["--user", "--map-root-user", "--net"], vec!["--net"]].into_iter().find(|arguments| {

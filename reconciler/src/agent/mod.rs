@@ -7,6 +7,8 @@ pub mod clock;
 pub mod directory;
 pub mod error;
 pub mod git;
+pub mod keeper;
 pub mod netlink;
 pub mod nft;
+pub mod packet;
 mod tlv;

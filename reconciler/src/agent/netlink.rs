@@ -23,6 +23,7 @@ use super::tlv::{
 };
 use crate::name::InterfaceName;
 use crate::vip::Vip;
+use crate::wire::ethernet::MacAddr;
 
 /// IFA_PROTO and rtm_protocol of everything that we put into the kernel.
 pub const PROTOCOL: u8 = 118;
@@ -85,7 +86,7 @@ pub struct Interface {
     /// Its name.
     pub name: InterfaceName,
     /// Its MAC address, where it is an Ethernet device.
-    pub mac: Option<[u8; 6]>,
+    pub mac: Option<MacAddr>,
     /// IFF_UP: somebody switched it on.
     pub up: bool,
     /// IFF_RUNNING: it has a carrier and can send.
@@ -286,6 +287,8 @@ impl Netlink {
         let channel = Channel::open(NETLINK_ROUTE)
             .map_err(|error| HostError::admin("open", "a netlink socket", errno(&error)))?;
         channel.set_buffers(1 << 20, 4 << 20);
+        // So that the kernel itself leaves out the routes of other tables and protocols.
+        let _ = channel.socket().set_netlink_get_strict_chk(true);
         Ok(Self { channel, writer: Writer::with_capacity(32 * 1024) })
     }
 
@@ -299,17 +302,26 @@ impl Netlink {
         Ok(snapshot)
     }
 
-    /// The VIPs that linger on this host by our local routes.
-    pub fn lingering(&mut self) -> Result<Vec<Vip>, HostError> {
-        let mut found = Vec::new();
+    /// What takes away everything that is ours on this host, addresses and routes; replaces what `edits` holds.
+    pub fn leftovers(&mut self, edits: &mut Vec<Edit>) -> Result<(), HostError> {
+        edits.clear();
+        self.dump(GETADDR, &[0; 8], |message| {
+            if let Some((interface, address)) = parse_address(message.body)
+                && address.is_ours()
+                && let Ok(vip) = Vip::new(address.address)
+            {
+                edits.push(Edit::Remove { vip, interface });
+            }
+        })?;
         for family in [IPV4, IPV6] {
             let fixed = [family, 0, 0, 0, TABLE_LOCAL, PROTOCOL, 0, 0, 0, 0, 0, 0];
             let dumped = self.dump(GETROUTE, &fixed, |message| {
                 if let [_, _, _, _, TABLE_LOCAL, PROTOCOL, _, TYPE_LOCAL, ..] = message.body
                     && message.kind == NEWROUTE
                     && let Some(destination) = message.body.get(12..).and_then(|body| attribute(body, libc::RTA_DST))
+                    && let Some(Ok(vip)) = address(destination).map(Vip::new)
                 {
-                    found.extend(address(destination).and_then(|address| Vip::new(address).ok()));
+                    edits.push(Edit::StopLingering(vip));
                 }
             });
             match dumped {
@@ -318,20 +330,7 @@ impl Netlink {
                 other => other?,
             }
         }
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
-    }
-
-    /// Everything that takes away what an earlier life left here: our addresses and our routes.
-    pub fn leftovers(&mut self) -> Result<Vec<Edit>, HostError> {
-        let snapshot = self.snapshot()?;
-        let addresses = snapshot.ours().filter_map(|(interface, address)| {
-            Vip::new(address.address).ok().map(|vip| Edit::Remove { vip, interface })
-        });
-        let mut edits: Vec<Edit> = addresses.collect();
-        edits.extend(self.lingering()?.into_iter().map(Edit::StopLingering));
-        Ok(edits)
+        Ok(())
     }
 
     /// Does the edits in their order, a few hundred a system call; returns those that the kernel refused.
@@ -486,7 +485,7 @@ fn parse_link(body: &[u8]) -> Option<Interface> {
     }
     let kind = u16::from_ne_bytes([fixed[2], fixed[3]]);
     let flags = ne32(&fixed[8..])?.cast_signed();
-    let mac = attribute(rest, libc::IFLA_ADDRESS).and_then(|mac| mac.try_into().ok());
+    let mac = attribute(rest, libc::IFLA_ADDRESS).and_then(|mac| Some(MacAddr(mac.try_into().ok()?)));
     Some(Interface {
         index: ne32(&fixed[4..])?,
         name: InterfaceName::new(attribute(rest, libc::IFLA_IFNAME).and_then(text)?).ok()?,

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::agent::keeper;
 use exit::Exit;
 
 /// Virtual IP addresses on a layer-2 segment, declared in git.
@@ -44,6 +45,11 @@ enum Command {
 
 /// Parses the process's arguments, runs the command and returns its exit code.
 pub fn main() -> ExitCode {
+    // Not a command for people: the daemon's own child.
+    if keeper::is_wanted(std::env::args_os()) {
+        keeper::main();
+        return Exit::Fine.into();
+    }
     let exit = match Cli::try_parse() {
         // These end with the code of what they ran.
         Ok(Cli { command: Command::Lab(args) }) => return lab::run(&args),
