@@ -1,9 +1,9 @@
 //! End to end, on real kernels: in namespaces of our own, with real frames and real kills.
 //!
 //! `frames`, `gate`, `host` and `keeper` try what we tell the kernel, in one fresh network namespace each
-//! (`namespace`). `lab` and what
-//! is built on it run themselves again inside a whole segment (`rendezvip lab-enter`). All work as root and without;
-//! where none is to be had a test says `skipped: …` and why.
+//! (`namespace`). `lab` and what is built on it run themselves again inside a whole segment (`rendezvip lab-enter`).
+//! All work as root and without; where none is to be had a test says `skipped: …` and why.
+#![expect(clippy::disallowed_methods, reason = "the tests run beside a real kernel, on its clocks")]
 
 use std::process::Command;
 

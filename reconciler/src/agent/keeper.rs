@@ -272,14 +272,14 @@ fn say(text: &str) {
     let _ = writeln!(io::stderr(), "rendezvip-keeper: {text}");
 }
 
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "signal() is unsafe for the sake of handlers")]
 fn ignore(ignored: Signal) {
     // SAFETY: ignoring a signal installs no handler, so nothing runs in its context.
     let _ = unsafe { signal(ignored, SigHandler::SigIgn) };
 }
 
 /// A descriptor that becomes readable at the parent's death.
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "no crate wraps pidfd_open")]
 fn parent() -> Option<OwnedFd> {
     // SAFETY: pidfd_open takes two numbers and no pointer.
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, getppid().as_raw(), 0) };

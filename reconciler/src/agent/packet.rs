@@ -5,9 +5,10 @@
 //!
 //! A filter in the kernel lets through ARP, solicitations and advertisements of this segment alone, so that the rest of
 //! the host's traffic costs no wake-up.
-
-// Three calls that no crate wraps: bind to an interface, membership of a MAC address, sendmmsg over borrowed frames.
-#![allow(unsafe_code)]
+#![expect(
+    unsafe_code,
+    reason = "no crate wraps bind to an interface, options of packet sockets, sendmmsg of borrowed frames"
+)]
 
 use std::io;
 use std::mem;
