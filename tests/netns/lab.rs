@@ -205,3 +205,36 @@ fn signals_reach_every_process_of_a_node_and_nobody_else() {
         assert_eq!(String::from_utf8_lossy(&hostname.stdout).trim(), "edge-b");
     });
 }
+
+#[test]
+fn a_lab_whose_first_process_is_killed_leaves_no_process_behind() {
+    // Nobody else sleeps for exactly so long.
+    const MARK: &str = "86399.731";
+    let running = || {
+        let commands = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+            let command = std::fs::read(entry.path().join("cmdline")).ok()?;
+            Some(String::from_utf8_lossy(&command).into_owned())
+        });
+        commands.filter(|command| command.starts_with("sleep") && command.contains(MARK)).count()
+    };
+    let mut lab = Command::new(env!("CARGO_BIN_EXE_rendezvip"))
+        .args(["lab-enter", "--", "sleep", MARK])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let until = now() + SOON;
+    while running() == 0 {
+        if lab.try_wait().unwrap().is_some() {
+            println!("skipped: {}", std::io::read_to_string(lab.stderr.take().unwrap()).unwrap());
+            return;
+        }
+        assert!(now() < until, "it never ran");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    lab.kill().unwrap();
+    lab.wait().unwrap();
+    while running() > 0 {
+        assert!(now() < until + SOON, "a process outlived the lab");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
