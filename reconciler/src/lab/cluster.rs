@@ -63,6 +63,12 @@ pub struct Planned {
 impl Cluster {
     /// Lays everything out; no daemon runs yet, and the repository is empty.
     pub fn new(names: &[&str], layout: Layout) -> Result<Self, LabError> {
+        // A cluster before this one in the same lab is over, and nobody inherits its disks or its repository.
+        for left in ["disks", "vips", "vips.git"].map(|folder| Path::new(ROOT).join(folder)) {
+            if left.exists() {
+                fs::remove_dir_all(&left).step(|| format!("remove {}", left.display()))?;
+            }
+        }
         let segment = Segment::new(names, layout.gossip_network)?;
         let repository = Repository::new(Path::new(ROOT))?;
         let cluster = Self { segment, repository, layout, daemons: BTreeMap::new() };
