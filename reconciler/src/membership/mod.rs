@@ -2,3 +2,11 @@
 //!
 //! In: heartbeats and time. Out: heartbeats, the lease, the accepted view and what is known of it.
 //! Not here: VIPs and what it costs to lose them (`engine`), sealing (`wire`).
+
+pub mod heartbeat;
+mod peer;
+pub mod protocol;
+pub mod record;
+pub mod rule;
+pub mod timing;
+pub mod view;

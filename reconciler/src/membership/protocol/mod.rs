@@ -1,0 +1,597 @@
+//! The view protocol: how nodes agree who is a member, and when a node may start on what another had.
+//!
+//! In: heartbeats heard, generations loaded, the node's offer, time. Out: heartbeats to send, the lease,
+//! the accepted view, whether it is established and settled, and how a VIP may be started in it.
+//! Not here: VIPs (`engine`), foca (`list`), bytes and seals (`wire`).
+//!
+//! Call order in one step: [`Protocol::begin`] first (it finds stalls and lapses before anything else
+//! can revive them), then what happened, then [`Protocol::advance`] until it reports no change, then
+//! [`Protocol::flush`]. `docs/protocol.md` has the rules and the argument for their safety.
+
+mod accept;
+mod evidence;
+mod pace;
+mod propose;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::heartbeat::{Flags, Heartbeat, Says};
+use super::peer::Peer;
+use super::record::NodeRecord;
+use super::rule::Rule;
+use super::timing::Timing;
+use super::view::{Sets, View, ViewId};
+use crate::digest::Digest;
+use crate::name::NodeName;
+use crate::placement::offer::Offer;
+use crate::time::Instant;
+
+pub use evidence::Start;
+
+/// Generations that a node keeps loaded, so that a view may name the one before the newest.
+const GENERATIONS_KEPT: usize = 4;
+/// Settled views that a node remembers and passes on.
+const SETTLED_KEPT: usize = 4;
+
+/// What a node starts with.
+#[derive(Debug, Clone)]
+pub struct Birth {
+    /// Its name.
+    pub me: NodeName,
+    /// max(wall clock in ms, stored epoch + 1).
+    pub epoch: u64,
+    /// The sets of the highest phase it ever accepted.
+    pub disk: Option<Sets>,
+    /// When it booted.
+    pub at: Instant,
+    /// The rule that a mutant lacks; a running node lacks none.
+    pub without: Option<Rule>,
+}
+
+/// A datagram to send: to whom, under which epoch and counter, saying what.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// The peer.
+    pub to: NodeName,
+    /// The sender's epoch.
+    pub epoch: u64,
+    /// Grows with each datagram of this boot.
+    pub counter: u64,
+    /// What it says.
+    pub heartbeat: Heartbeat,
+}
+
+/// Why a datagram changed nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unheard {
+    /// Not a peer: neither declared nor in a set.
+    Stranger,
+    /// Not newer than the last one of this sender.
+    Stale,
+}
+
+/// The protocol of one node.
+#[derive(Debug)]
+pub struct Protocol {
+    me: NodeName,
+    epoch: u64,
+    boot: Instant,
+    timing: Timing,
+    without: Option<Rule>,
+
+    peers: BTreeMap<NodeName, Peer>,
+    disk: Option<Sets>,
+    loaded: Vec<Digest>,
+    declared: BTreeMap<Digest, Arc<BTreeSet<NodeName>>>,
+    may_form_by_majority: bool,
+
+    accepted: Option<Arc<View>>,
+    accepted_at: Instant,
+    first_since_boot: bool,
+    before: Option<Arc<View>>,
+    member_since: BTreeMap<NodeName, (u64, Instant)>,
+    clean: Option<ViewId>,
+    known_clean: BTreeSet<NodeName>,
+    settled: BTreeSet<ViewId>,
+    highest: u64,
+    views: BTreeMap<ViewId, Arc<View>>,
+    offers: BTreeMap<Digest, Arc<Offer>>,
+    empty_offer: Digest,
+
+    lease: Option<Instant>,
+    own_epoch_heard: u64,
+    offer: Arc<Offer>,
+    offer_digest: Digest,
+    offer_changed_at: Instant,
+    draining: bool,
+    leaving: bool,
+    goodbye: bool,
+
+    counter: u64,
+    sent: VecDeque<(u64, Instant)>,
+    stall_end: Instant,
+    beat_at: Instant,
+    calm_since: Option<Instant>,
+    blocked_since: Option<Instant>,
+    due: Instant,
+
+    record: Arc<NodeRecord>,
+    gossip: BTreeMap<NodeName, Vec<Vec<u8>>>,
+    to_persist: Option<Sets>,
+    lapses: u64,
+}
+
+impl Protocol {
+    /// A node that has just booted and has heard nobody.
+    pub fn new(birth: Birth, timing: Timing) -> Self {
+        let empty = Arc::new(Offer::default());
+        let empty_offer = empty.digest();
+        Self {
+            me: birth.me,
+            epoch: birth.epoch,
+            boot: birth.at,
+            timing,
+            without: birth.without,
+            peers: BTreeMap::new(),
+            disk: birth.disk,
+            loaded: Vec::new(),
+            declared: BTreeMap::new(),
+            may_form_by_majority: false,
+            accepted: None,
+            accepted_at: birth.at,
+            first_since_boot: false,
+            before: None,
+            member_since: BTreeMap::new(),
+            clean: None,
+            known_clean: BTreeSet::new(),
+            settled: BTreeSet::new(),
+            highest: 0,
+            views: BTreeMap::new(),
+            offers: BTreeMap::from([(empty_offer, empty.clone())]),
+            empty_offer,
+            lease: None,
+            own_epoch_heard: 0,
+            offer: empty,
+            offer_digest: empty_offer,
+            offer_changed_at: birth.at,
+            draining: false,
+            leaving: false,
+            goodbye: false,
+            counter: 0,
+            sent: VecDeque::new(),
+            stall_end: birth.at,
+            beat_at: birth.at,
+            calm_since: None,
+            blocked_since: None,
+            due: birth.at,
+            record: Arc::new(NodeRecord::default()),
+            gossip: BTreeMap::new(),
+            to_persist: None,
+            lapses: 0,
+        }
+    }
+
+    /// This node's name.
+    pub const fn me(&self) -> &NodeName {
+        &self.me
+    }
+
+    /// Its present epoch.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The times in force.
+    pub const fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// The end of the lease; nothing where there is none.
+    pub const fn lease(&self) -> Option<Instant> {
+        self.lease
+    }
+
+    /// The view accepted.
+    pub const fn accepted(&self) -> Option<&Arc<View>> {
+        self.accepted.as_ref()
+    }
+
+    /// When it was accepted.
+    pub const fn accepted_at(&self) -> Instant {
+        self.accepted_at
+    }
+
+    /// Is this node, under its present identity, a member of the accepted view?
+    pub fn is_member(&self) -> bool {
+        self.accepted.as_ref().is_some_and(|view| view.has(&self.me, self.epoch))
+    }
+
+    /// The body of an offer that a view names.
+    pub fn offer_body(&self, digest: &Digest) -> Option<&Arc<Offer>> {
+        self.offers.get(digest)
+    }
+
+    /// How many lives this node has lost its lease in.
+    pub const fn lapses(&self) -> u64 {
+        self.lapses
+    }
+
+    /// The sets on disk.
+    pub const fn disk(&self) -> Option<&Sets> {
+        self.disk.as_ref()
+    }
+
+    /// Has this node said goodbye under its present identity?
+    pub const fn said_goodbye(&self) -> bool {
+        self.goodbye
+    }
+
+    /// When the protocol must be stepped next.
+    pub const fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// The peers that this node exchanges heartbeats with.
+    pub fn peers(&self) -> impl Iterator<Item = &NodeName> {
+        self.peers.keys()
+    }
+
+    /// The record of a peer, as last heard.
+    pub fn record_of(&self, name: &NodeName) -> Option<&Arc<NodeRecord>> {
+        self.peers.get(name).and_then(|peer| peer.record.as_ref())
+    }
+
+    /// When a peer was last heard.
+    pub fn heard_at(&self, name: &NodeName) -> Option<Instant> {
+        self.peers.get(name).and_then(|peer| peer.heard_at)
+    }
+
+    /// The epoch under which a peer was last heard; its offer of the moment.
+    pub fn peer_now(&self, name: &NodeName) -> Option<(u64, Option<&Arc<Offer>>)> {
+        let peer = self.peers.get(name).filter(|peer| peer.heard_at.is_some())?;
+        Some((peer.epoch, self.offers.get(&peer.offer)))
+    }
+
+    /// The newest generation that a peer says it loaded.
+    pub fn loaded_by(&self, name: &NodeName) -> Option<&Digest> {
+        self.peers.get(name).and_then(|peer| peer.loaded.first())
+    }
+
+    /// Is a peer heard at present?
+    pub fn hears(&self, now: Instant, name: &NodeName) -> bool {
+        self.peers.get(name).is_some_and(|peer| peer.heard_at.is_some() && !self.is_silent(now, peer))
+    }
+
+    /// The offer that this node really makes: empty without a lease and while it drains.
+    fn effective_offer(&self) -> Digest {
+        if self.lease.is_some() && !self.draining { self.offer_digest } else { self.empty_offer }
+    }
+
+    fn keeps(&self, rule: Rule) -> bool {
+        self.without != Some(rule)
+    }
+
+    /// Something is to be looked at again at `at`, at the latest.
+    fn wake(&mut self, at: Instant) {
+        self.due = self.due.min(at);
+    }
+
+    // ---- what happens ----
+
+    /// First in each step: was this node standing still, and is its lease over? True where it lapsed.
+    pub fn begin(&mut self, now: Instant) -> bool {
+        if now.since(self.due) > self.timing.stall {
+            self.stall_end = now;
+        }
+        self.due = Instant::NEVER;
+        let over = self.lease.is_some_and(|until| now >= until);
+        if over && self.keeps(Rule::LapseIsFinal) {
+            self.new_life();
+            self.lapses += 1;
+            return true;
+        }
+        if over {
+            self.lease = None;
+        }
+        false
+    }
+
+    /// A generation was loaded and is the newest now.
+    pub fn load(&mut self, generation: Digest, names: BTreeSet<NodeName>) {
+        self.loaded.retain(|known| *known != generation);
+        self.loaded.insert(0, generation);
+        let in_force = self.accepted.as_ref().map(|view| view.body().generation);
+        while self.loaded.len() > GENERATIONS_KEPT {
+            let oldest = self.loaded.iter().rposition(|known| Some(*known) != in_force);
+            let Some(oldest) = oldest else { break };
+            let forgotten = self.loaded.remove(oldest);
+            self.declared.remove(&forgotten);
+        }
+        self.declared.insert(generation, Arc::new(names));
+        self.track_peers();
+        self.tell_all();
+    }
+
+    /// The declared times changed.
+    pub fn set_timing(&mut self, timing: Timing) {
+        self.timing = timing;
+    }
+
+    /// The branch's history never declared other nodes, so a majority may form the cluster.
+    pub fn allow_forming_by_majority(&mut self) {
+        self.may_form_by_majority = true;
+    }
+
+    /// What this node can carry, as it knows itself.
+    pub fn set_offer(&mut self, now: Instant, offer: Offer) {
+        let digest = offer.digest();
+        if digest == self.offer_digest {
+            return;
+        }
+        self.offer = Arc::new(offer);
+        self.offer_digest = digest;
+        self.offers.insert(digest, self.offer.clone());
+        self.offer_changed_at = now;
+        self.tell_all();
+    }
+
+    /// Gives away what it has and takes nothing new, or stops doing so.
+    pub fn set_draining(&mut self, now: Instant, draining: bool) {
+        if self.draining != draining {
+            self.draining = draining;
+            self.offer_changed_at = now;
+            self.tell_all();
+        }
+    }
+
+    /// Will say goodbye as soon as it holds nothing (and drains until then).
+    pub fn leave(&mut self, now: Instant) {
+        self.leaving = true;
+        self.set_draining(now, true);
+    }
+
+    /// Is on the way out?
+    pub const fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// Comes back after a goodbye, as a new identity.
+    pub fn rejoin(&mut self, now: Instant) {
+        self.leaving = false;
+        self.set_draining(now, false);
+        if self.goodbye {
+            self.new_life();
+        }
+    }
+
+    /// The engine holds nothing: a leaving node may say so.
+    pub fn say_goodbye_if_leaving(&mut self, holds_nothing: bool) {
+        let may = holds_nothing || !self.keeps(Rule::GoodbyeHoldsNothing);
+        if self.leaving && may && !self.goodbye {
+            self.goodbye = true;
+            self.tell_all();
+        }
+    }
+
+    /// What is told of this node, unhurried.
+    pub fn set_record(&mut self, record: NodeRecord) {
+        self.record = Arc::new(record);
+        for peer in self.peers.values_mut() {
+            peer.owed.record = true;
+        }
+    }
+
+    /// foca's message to a peer; it rides on the next heartbeat.
+    pub fn carry_gossip(&mut self, to: &NodeName, message: Vec<u8>) {
+        // A peer that is never sent anything must not pile messages up.
+        const MOST: usize = 8;
+        let waiting = self.gossip.entry(to.clone()).or_default();
+        if waiting.len() == MOST {
+            waiting.remove(0);
+        }
+        waiting.push(message);
+    }
+
+    /// A heartbeat came whose seal was good.
+    pub fn hear(
+        &mut self,
+        now: Instant,
+        from: &NodeName,
+        epoch: u64,
+        counter: u64,
+        heartbeat: &Heartbeat,
+    ) -> Result<(), Unheard> {
+        let Some(peer) = self.peers.get_mut(from) else { return Err(Unheard::Stranger) };
+        if (epoch, counter) <= (peer.epoch, peer.counter) {
+            return Err(Unheard::Stale);
+        }
+        peer.hear(now, epoch, counter, heartbeat);
+        if heartbeat.flags.has(Flags::GOODBYE) {
+            peer.goodbye = true;
+        }
+        if heartbeat.flags.has(Flags::ANSWER_ME) {
+            peer.owed.answer = true;
+        }
+        if heartbeat.flags.has(Flags::WANT_RECORD) {
+            peer.owed.record = true;
+        }
+        peer.owed.views.extend(heartbeat.want_views.iter().copied().filter(|id| self.views.contains_key(id)));
+        peer.owed.offers.extend(heartbeat.want_offers.iter().copied().filter(|id| self.offers.contains_key(id)));
+
+        self.hear_of_me(from, now);
+        for offer in &heartbeat.offers {
+            self.offers.entry(offer.digest()).or_insert_with(|| offer.clone());
+        }
+        for view in &heartbeat.views {
+            self.highest = self.highest.max(view.id().number);
+            self.views.entry(view.id()).or_insert_with(|| view.clone());
+        }
+        for id in heartbeat.accepted.iter().chain(&heartbeat.settled) {
+            self.highest = self.highest.max(id.number);
+        }
+        self.settled.extend(heartbeat.settled.iter().copied());
+        self.hear_of_clean(from, epoch, heartbeat);
+        self.renew_lease(now);
+        if heartbeat.flags.has(Flags::BEAT) {
+            self.follow_beat(now, from);
+        }
+        Ok(())
+    }
+
+    /// What the peer's last datagram says of this very node: acks, echoes, later lives.
+    fn hear_of_me(&mut self, from: &NodeName, now: Instant) {
+        let Some(peer) = self.peers.get_mut(from) else { return };
+        let Some(report) = peer.report_of(&self.me) else { return };
+        let (epoch, counter, acked) = (report.epoch, report.counter, report.says.has(Says::ACK));
+        if epoch > self.epoch {
+            self.own_epoch_heard = self.own_epoch_heard.max(epoch);
+            self.new_life();
+            return;
+        }
+        if epoch != self.epoch {
+            return;
+        }
+        let Ok(at) = self.sent.binary_search_by_key(&counter, |(counter, _)| *counter) else { return };
+        let sent = self.sent[at].1;
+        peer.echo_sent = peer.echo_sent.max(Some(sent));
+        if acked && sent + self.timing.lease > now {
+            peer.ack_until = peer.ack_until.max(Some(sent + self.timing.lease));
+        }
+    }
+
+    /// Everything that can follow from what is known now: accept, propose. True where the view changed.
+    pub fn advance(&mut self, now: Instant) -> bool {
+        self.notice_silence(now);
+        self.outlive_exclusion();
+        let mut changed = false;
+        // Each round raises the accepted number, and a proposal needs news to follow another: bounded.
+        for _ in 0..4 {
+            let next = match self.acceptable_offer(now) {
+                Some(view) => Some(view),
+                None => self.proposal(now).map(Arc::new),
+            };
+            let Some(view) = next else { break };
+            self.accept(now, view);
+            changed = true;
+        }
+        self.renew_lease(now);
+        changed
+    }
+
+    /// A life ends: the identity grows, and no ack of the old one counts.
+    fn new_life(&mut self) {
+        self.epoch = self.epoch.max(self.own_epoch_heard) + 1;
+        self.lease = None;
+        self.clean = None;
+        self.goodbye = false;
+        for peer in self.peers.values_mut() {
+            peer.ack_until = None;
+            peer.echo_sent = None;
+        }
+        self.tell_all();
+    }
+
+    /// A member without a lease that sees a higher view without itself lets its epoch grow too.
+    fn outlive_exclusion(&mut self) {
+        let Some(accepted) = &self.accepted else { return };
+        if self.lease.is_some() || !accepted.has(&self.me, self.epoch) {
+            return;
+        }
+        let left_out =
+            self.peers.values().filter_map(|peer| peer.accepted).any(|id| {
+                id > accepted.id() && self.views.get(&id).is_some_and(|view| !view.has(&self.me, self.epoch))
+            });
+        if left_out {
+            self.new_life();
+        }
+    }
+
+    /// Peers are all who are declared, in a set, or in the accepted view.
+    fn track_peers(&mut self) {
+        let mut names: BTreeSet<NodeName> = self
+            .loaded
+            .first()
+            .and_then(|newest| self.declared.get(newest))
+            .map_or_else(BTreeSet::new, |names| (**names).clone());
+        if let Some(disk) = &self.disk {
+            names.extend(disk.names());
+        }
+        if let Some(view) = &self.accepted {
+            names.extend(view.sets().names());
+            names.extend(view.members().keys().cloned());
+        }
+        names.remove(&self.me);
+        self.peers.retain(|name, _| names.contains(name));
+        self.gossip.retain(|name, _| names.contains(name));
+        for name in names {
+            self.peers.entry(name).or_default();
+        }
+    }
+
+    fn tell_all(&mut self) {
+        for peer in self.peers.values_mut() {
+            peer.owed.tell = true;
+        }
+    }
+
+    fn notice_silence(&mut self, now: Instant) {
+        let mut news = false;
+        let mut wake = Instant::NEVER;
+        let since = self.boot.max(self.stall_end);
+        for (name, peer) in &mut self.peers {
+            let last = peer.heard_at.map_or(since, |at| at.max(since));
+            let at = last + self.timing.silence;
+            if now < at {
+                wake = wake.min(at);
+                // Heard again after silence is noted in `Peer::hear`.
+                continue;
+            }
+            if peer.silent_since.is_none() {
+                peer.silent_since = Some(now);
+                news |= self.accepted.as_ref().is_some_and(|view| view.members().contains_key(name));
+            }
+        }
+        self.wake(wake);
+        if news {
+            self.tell_all();
+        }
+    }
+
+    fn is_silent(&self, now: Instant, peer: &Peer) -> bool {
+        let since = self.boot.max(self.stall_end);
+        let last = peer.heard_at.map_or(since, |at| at.max(since));
+        now >= last + self.timing.silence
+    }
+
+    /// Is this identity gone: silent, left, or outlived? One's own present identity never is.
+    fn is_gone(&self, now: Instant, name: &NodeName, epoch: u64) -> bool {
+        if *name == self.me {
+            return epoch < self.epoch;
+        }
+        // A name that is not even tracked was in no set and no view for longer than D.
+        let Some(peer) = self.peers.get(name) else { return true };
+        peer.epoch > epoch || (peer.epoch == epoch && peer.goodbye) || self.is_silent(now, peer)
+    }
+
+    /// Heard, not silent, not on the way out: counts as present.
+    fn is_there(&self, now: Instant, name: &NodeName) -> bool {
+        *name == self.me
+            || self.peers.get(name).is_some_and(|p| p.heard_at.is_some() && !p.goodbye && !self.is_silent(now, p))
+    }
+
+    /// The present identity of a name: one's own, or as heard.
+    fn present_epoch(&self, name: &NodeName) -> u64 {
+        if *name == self.me { self.epoch } else { self.peers.get(name).map_or(0, |peer| peer.epoch) }
+    }
+
+    fn up_for_silence(&self, now: Instant) -> bool {
+        !self.keeps(Rule::WaitAfterBoot) || now >= self.boot + self.timing.silence
+    }
+
+    /// The rank of this node among the present names of the sets: who is first proposes first.
+    fn rank(&self, now: Instant, sets: &Sets) -> u32 {
+        let before = sets.names().range(..self.me.clone()).filter(|name| self.is_there(now, name)).count();
+        u32::try_from(before).unwrap_or(u32::MAX)
+    }
+}

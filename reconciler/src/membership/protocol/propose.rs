@@ -1,0 +1,330 @@
+//! Proposing the next view: who leaves, who joins, whose offer changed, which generation and set.
+//!
+//! In: the accepted view, peers' reports. Out: a view that this node accepts itself and tells.
+//! Not here: whether others accept it (`accept`). Nothing of safety rests on this file: any view may be proposed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Protocol;
+use crate::digest::Digest;
+use crate::membership::heartbeat::Says;
+use crate::membership::view::{Member, Sets, View, ViewBody};
+use crate::name::NodeName;
+use crate::placement::offer::Offer;
+use crate::time::Instant;
+
+impl Protocol {
+    /// The view that this node would go to now, if any.
+    pub(super) fn proposal(&mut self, now: Instant) -> Option<View> {
+        if !self.up_for_silence(now) {
+            self.wake(self.boot + self.timing.silence);
+            return None;
+        }
+        if self.goodbye {
+            return None;
+        }
+        let next = match self.accepted.clone() {
+            None => self.first_proposal(now),
+            Some(view) => self
+                .leaving_proposal(now, &view)
+                .or_else(|| self.calm_proposal(now, &view))
+                .or_else(|| self.overbid(now, &view)),
+        }?;
+        let view = View::new(next);
+        self.check(now, &view).is_ok().then_some(view)
+    }
+
+    fn body(&self, sets: Sets, generation: Digest, members: BTreeMap<NodeName, Member>) -> ViewBody {
+        ViewBody { number: self.highest + 1, sets, generation, members }
+    }
+
+    /// The members without those who are gone, as a majority says too.
+    fn remaining(&self, now: Instant, view: &View) -> BTreeMap<NodeName, Member> {
+        let mut members = view.members().clone();
+        members.retain(|name, member| {
+            let epoch = member.epoch;
+            !(self.is_gone(now, name, epoch)
+                && self.majority(view.sets(), |voter| {
+                    *voter == self.me
+                        || self
+                            .peers
+                            .get(voter)
+                            .is_some_and(|peer| !self.is_silent(now, peer) && peer.says_gone(name, epoch))
+                }))
+        });
+        members
+    }
+
+    /// The offer that a member makes now, where its body is known and it is still the same identity.
+    fn offer_now(&self, name: &NodeName, member: Member) -> Digest {
+        let offered = if *name == self.me {
+            (self.epoch == member.epoch).then(|| self.effective_offer())
+        } else {
+            self.peers
+                .get(name)
+                .filter(|peer| peer.epoch == member.epoch && peer.heard_at.is_some())
+                .map(|peer| peer.offer)
+        };
+        offered.filter(|digest| self.offers.contains_key(digest)).unwrap_or(member.offer)
+    }
+
+    /// Leaving and taking away: at once, by everybody.
+    fn leaving_proposal(&self, now: Instant, view: &View) -> Option<ViewBody> {
+        let mut members = self.remaining(now, view);
+        let mut changed = members.len() != view.members().len();
+        for (name, member) in &mut members {
+            let offered = self.offer_now(name, *member);
+            if offered != member.offer && self.takes_away(&member.offer, &offered) {
+                member.offer = offered;
+                changed = true;
+            }
+        }
+        if !changed {
+            return None;
+        }
+        let body = self.body(view.sets().clone(), view.body().generation, members);
+        body.sets.majority(|name| body.members.contains_key(name)).then_some(body)
+    }
+
+    fn takes_away(&self, from: &Digest, to: &Digest) -> bool {
+        let (Some(from), Some(to)) = (self.offers.get(from), self.offers.get(to)) else { return false };
+        to.is_within(from)
+    }
+
+    /// Joining, offering more, another generation, another set: once the view is settled, in order of rank.
+    fn calm_proposal(&mut self, now: Instant, view: &Arc<View>) -> Option<ViewBody> {
+        let mut members = self.remaining(now, view);
+        let lost = !view.sets().majority(|name| members.contains_key(name));
+        self.let_join(now, view, &mut members, lost);
+        for (name, member) in &mut members {
+            member.offer = if view.has(name, member.epoch) { self.offer_now(name, *member) } else { self.empty_offer };
+        }
+        let sets = self.next_sets(now, view, &members).unwrap_or_else(|| view.sets().clone());
+        let generation = self.next_generation(view, &members);
+        let body = self.body(sets, generation, members);
+        let same =
+            body.sets == *view.sets() && body.generation == view.body().generation && body.members == *view.members();
+        if same || !body.sets.majority(|name| body.members.contains_key(name)) {
+            self.calm_since = None;
+            return None;
+        }
+        if !self.is_settled() && now < self.accepted_at + self.timing.settle {
+            self.wake(self.accepted_at + self.timing.settle);
+            return None;
+        }
+        let since = *self.calm_since.get_or_insert(now);
+        let at = since + self.timing.rank_step * self.rank(now, view.sets());
+        if now < at {
+            self.wake(at);
+            return None;
+        }
+        Some(body)
+    }
+
+    /// Names identities that a majority has heard steadily; `lost` where the view has no majority any more.
+    fn let_join(&self, now: Instant, view: &View, members: &mut BTreeMap<NodeName, Member>, lost: bool) {
+        let enough = if lost { Says::THERE } else { Says::STEADY };
+        for name in view.sets().names() {
+            let epoch = self.present_epoch(&name);
+            let named = members.get(&name).is_some_and(|member| member.epoch >= epoch);
+            if named || !self.is_there(now, &name) || !self.has_loaded(&name, &view.body().generation) {
+                continue;
+            }
+            let heard = self.majority(view.sets(), |voter| self.finds(now, voter, &name, epoch, enough));
+            if self.finds(now, &self.me, &name, epoch, enough) && heard {
+                members.insert(name, Member { epoch, offer: self.empty_offer });
+            }
+        }
+    }
+
+    /// Does the voter find this identity steady? Everybody finds itself so.
+    fn finds(&self, now: Instant, voter: &NodeName, name: &NodeName, epoch: u64, what: Says) -> bool {
+        if voter == name {
+            return self.is_there(now, voter);
+        }
+        if *voter == self.me {
+            return self.peers.get(name).is_some_and(|peer| self.steadiness(now, peer).has(what));
+        }
+        self.peers.get(voter).is_some_and(|peer| !self.is_silent(now, peer) && peer.says(name, epoch, what))
+    }
+
+    fn has_loaded(&self, name: &NodeName, generation: &Digest) -> bool {
+        let loaded = if *name == self.me { Some(&self.loaded) } else { self.peers.get(name).map(|peer| &peer.loaded) };
+        loaded.is_some_and(|loaded| loaded.contains(generation))
+    }
+
+    fn newest_of(&self, name: &NodeName) -> Option<Digest> {
+        let loaded = if *name == self.me { Some(&self.loaded) } else { self.peers.get(name).map(|peer| &peer.loaded) };
+        loaded.and_then(|loaded| loaded.first()).copied()
+    }
+
+    /// The newest generation, once all members report it as the newest that they loaded.
+    fn next_generation(&self, view: &View, members: &BTreeMap<NodeName, Member>) -> Digest {
+        let newest = self.loaded.first().copied();
+        match newest {
+            Some(newest) if members.keys().all(|name| self.newest_of(name) == Some(newest)) => newest,
+            _ => view.body().generation,
+        }
+    }
+
+    /// The next phase, where it is time for one.
+    fn next_sets(&self, now: Instant, view: &View, members: &BTreeMap<NodeName, Member>) -> Option<Sets> {
+        let sets = view.sets();
+        let live = || self.peers.iter().filter(|(_, peer)| peer.heard_at.is_some() && !self.is_silent(now, peer));
+        // Straight to the highest phase that a live node has on disk.
+        let ahead =
+            live().filter_map(|(_, peer)| peer.sets.as_ref()).chain(self.disk.as_ref()).max_by_key(|sets| sets.phase);
+        if let Some(ahead) = ahead
+            && ahead.phase > sets.phase
+        {
+            return Some(ahead.clone());
+        }
+        if !self.is_settled() {
+            return None;
+        }
+        if let Some(completed) = sets.completed() {
+            return members.keys().all(|name| completed.current.contains(name)).then_some(completed);
+        }
+        let newest = *self.loaded.first()?;
+        let names = self.declared.get(&newest)?;
+        if **names == *sets.current {
+            return None;
+        }
+        let agreed = members.keys().all(|name| self.newest_of(name) == Some(newest));
+        let there = names.iter().filter(|name| {
+            let heard = || self.peers.get(*name).is_some_and(|peer| self.steadiness(now, peer).has(Says::STEADY));
+            let loaded = self.newest_of(name) == Some(newest);
+            loaded && (**name == self.me || (self.is_there(now, name) && heard()))
+        });
+        let enough = there.count() * 2 > names.len();
+        let next = sets.towards((**names).clone());
+        let other = live()
+            .filter_map(|(_, peer)| peer.disk)
+            .any(|(phase, tag)| phase == next.phase && tag != super::pace::tag(&next));
+        (agreed && enough && !other).then_some(next)
+    }
+
+    /// A higher view that a peer has and that cannot be accepted for some time: propose above it.
+    fn overbid(&mut self, now: Instant, view: &Arc<View>) -> Option<ViewBody> {
+        use super::accept::Refusal;
+
+        let live = self.peers.values().filter(|peer| !self.is_silent(now, peer));
+        let higher = live.filter_map(|peer| peer.accepted).filter(|id| *id > view.id()).max();
+        let Some(other) = higher.and_then(|id| self.views.get(&id)).cloned() else {
+            self.blocked_since = None;
+            return None;
+        };
+        if matches!(self.check(now, &other), Ok(()) | Err(Refusal::Generation | Refusal::Offer | Refusal::NotOurs)) {
+            self.blocked_since = None;
+            return None;
+        }
+        let since = *self.blocked_since.get_or_insert(now);
+        let at = since + self.timing.blocked + self.timing.blocked_rank * self.rank(now, view.sets());
+        if now < at {
+            self.wake(at);
+            return None;
+        }
+        let mut members = self.remaining(now, &other);
+        for (name, member) in self.remaining(now, view) {
+            if !self.is_gone(now, &name, member.epoch) {
+                members.insert(name, member);
+            }
+        }
+        let sets = if other.sets().phase >= view.sets().phase { other.sets() } else { view.sets() };
+        let sets = self.disk.as_ref().filter(|disk| disk.phase >= sets.phase).unwrap_or(sets).clone();
+        self.blocked_since = None;
+        Some(self.body(sets, other.body().generation, members))
+    }
+
+    /// Without an accepted view: after a restart, or when the cluster forms.
+    fn first_proposal(&mut self, now: Instant) -> Option<ViewBody> {
+        let live = |protocol: &Self| {
+            let heard =
+                protocol.peers.iter().filter(|(_, peer)| peer.heard_at.is_some() && !protocol.is_silent(now, peer));
+            heard.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+        };
+        let live = live(self);
+        let peers = || live.iter().filter_map(|name| self.peers.get(name));
+        let floor = self.disk.as_ref().map_or(0, |disk| disk.phase);
+        let offered = peers().any(|peer| peer.accepted.is_some() && peer.disk.is_some_and(|(phase, _)| phase >= floor));
+        if offered {
+            return None;
+        }
+        let ahead = peers().filter_map(|peer| peer.disk).map(|(phase, _)| phase).max();
+        if ahead > Some(floor) {
+            return None;
+        }
+        match self.disk.clone() {
+            Some(sets) => self.restart(now, sets),
+            None => self.form(now),
+        }
+    }
+
+    /// After a restart: who is there, when all are or after `join`.
+    fn restart(&mut self, now: Instant, sets: Sets) -> Option<ViewBody> {
+        let names = sets.names();
+        let patience = self.boot + self.timing.join + self.timing.rank_step * self.rank(now, &sets);
+        if !names.iter().all(|name| self.is_there(now, name)) && now < patience {
+            self.wake(patience);
+            return None;
+        }
+        let generation = self.loaded.iter().copied().max_by_key(|generation| {
+            names.iter().filter(|name| self.is_there(now, name) && self.has_loaded(name, generation)).count()
+        })?;
+        let members = self.present_members(now, &names, |name| self.has_loaded(name, &generation));
+        Some(self.body(sets, generation, members))
+    }
+
+    fn present_members(
+        &self,
+        now: Instant,
+        names: &BTreeSet<NodeName>,
+        fits: impl Fn(&NodeName) -> bool,
+    ) -> BTreeMap<NodeName, Member> {
+        let present = names.iter().filter(|name| self.is_there(now, name) && fits(name));
+        present
+            .map(|name| (name.clone(), Member { epoch: self.present_epoch(name), offer: self.empty_offer }))
+            .collect()
+    }
+
+    /// The cluster forms: all declared nodes are heard, or later a majority where nothing speaks against it.
+    fn form(&mut self, now: Instant) -> Option<ViewBody> {
+        let generation = *self.loaded.first()?;
+        let names = self.declared.get(&generation)?.clone();
+        if !names.contains(&self.me) {
+            return None;
+        }
+        let alike = |name: &NodeName| self.is_there(now, name) && self.newest_of(name) == Some(generation);
+        let all = names.iter().all(alike);
+        let sets = Sets::first((*names).clone());
+        if !all {
+            let strangers = self.peers.values().any(|peer| peer.disk.is_some());
+            let at = self.boot + self.timing.form + self.timing.rank_step * self.rank(now, &sets);
+            if strangers || !self.may_form_by_majority {
+                return None;
+            }
+            if now < at {
+                self.wake(at);
+                return None;
+            }
+        }
+        let members = self.present_members(now, &names, alike);
+        Some(self.body(sets, generation, members))
+    }
+}
+
+impl Offer {
+    /// Does this offer hold nothing that `other` does not: taking it in the other's place only takes away?
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        let interfaces = self
+            .interfaces
+            .iter()
+            .all(|(name, prefixes)| other.interfaces.get(name).is_some_and(|theirs| prefixes.is_subset(theirs)));
+        interfaces
+            && other.failing.is_subset(&self.failing)
+            && other.refused.is_subset(&self.refused)
+            && other.spare.is_subset(&self.spare)
+            || self.is_empty()
+    }
+}
