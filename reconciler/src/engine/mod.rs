@@ -1,4 +1,511 @@
 //! One node: `step(now, Event) -> Vec<Action>`, and one heap of deadlines.
 //!
-//! In: events and the time at which they were seen. Out: actions, in an order that is part of the contract.
-//! Not here: any IO (`agent`), the simulated world (`sim`).
+//! In: events and the time at which they were seen. Out: actions, in an order that is part of the contract:
+//! stop answering, write to disk, set the lease, speak, start. Not here: any IO (`agent`), the simulated
+//! world (`sim`), agreeing on views (`membership`), who owns what in one (`placement`).
+
+pub mod action;
+pub mod event;
+pub mod generation;
+mod offer;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use action::{Action, Note, Started, Stopped};
+use event::Event;
+use generation::Generation;
+use offer::{Others, Own};
+
+use crate::digest::Digest;
+use crate::manifest::desired::Attach;
+use crate::membership::protocol::{Birth, Protocol, Start, Unheard};
+use crate::membership::timing::Timing;
+use crate::membership::view::{View, ViewId};
+use crate::name::{InterfaceName, NodeName, PoolName};
+use crate::placement::{Placement, interface_for, place};
+use crate::time::Instant;
+use crate::vip::Vip;
+
+/// A first view, or one in which nobody holds anything, waits so long for its members' offers.
+const OPENING: Duration = Duration::from_secs(1);
+/// A VIP that the kernel refused is offered again after so long.
+const REFUSED_RETRY: Duration = Duration::from_secs(10);
+
+/// A VIP that this node answers for.
+#[derive(Debug, Clone)]
+struct Held {
+    interface: InterfaceName,
+    attach: Attach,
+    linger: Duration,
+}
+
+/// One node.
+#[derive(Debug)]
+pub struct Engine {
+    protocol: Protocol,
+    generations: BTreeMap<Digest, Arc<Generation>>,
+    newest: Option<Arc<Generation>>,
+    placements: BTreeMap<ViewId, Arc<Placement>>,
+    own: Own,
+    held: BTreeMap<Vip, Held>,
+    /// Owned in the accepted view and not held.
+    unstarted: BTreeSet<Vip>,
+    lingering: BTreeMap<Vip, Instant>,
+    /// Nobody holds anything since then: wait for offers.
+    opening_since: Option<Instant>,
+    owning: BTreeSet<PoolName>,
+    mine: BTreeSet<PoolName>,
+    offer_due: Instant,
+    told_lease: Option<Instant>,
+    /// Asked to stop for good, not only to leave a set that does not name it.
+    stopping: bool,
+    told_left: bool,
+    /// The newest generation does not declare this node.
+    undeclared: bool,
+    said_goodbye_at: Option<Instant>,
+    fetching: BTreeSet<Digest>,
+    due: Instant,
+    unheard: BTreeMap<Unheard, u64>,
+}
+
+impl Engine {
+    /// A node that has just booted and holds nothing.
+    pub fn new(birth: Birth, timing: Timing) -> Self {
+        let at = birth.at;
+        Self {
+            protocol: Protocol::new(birth, timing),
+            generations: BTreeMap::new(),
+            newest: None,
+            placements: BTreeMap::new(),
+            own: Own::default(),
+            held: BTreeMap::new(),
+            unstarted: BTreeSet::new(),
+            lingering: BTreeMap::new(),
+            opening_since: None,
+            owning: BTreeSet::new(),
+            mine: BTreeSet::new(),
+            offer_due: Instant::NEVER,
+            told_lease: None,
+            stopping: false,
+            told_left: false,
+            undeclared: false,
+            said_goodbye_at: None,
+            fetching: BTreeSet::new(),
+            due: at,
+            unheard: BTreeMap::new(),
+        }
+    }
+
+    /// What is agreed.
+    pub const fn protocol(&self) -> &Protocol {
+        &self.protocol
+    }
+
+    /// When `step` must be called next, at the latest.
+    pub const fn next_deadline(&self) -> Instant {
+        self.due
+    }
+
+    /// Was it asked to stop for good?
+    pub const fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// The VIPs that this node answers for.
+    pub fn held(&self) -> impl Iterator<Item = Vip> + '_ {
+        self.held.keys().copied()
+    }
+
+    /// The newest generation loaded.
+    pub const fn newest(&self) -> Option<&Arc<Generation>> {
+        self.newest.as_ref()
+    }
+
+    /// The generation of the accepted view.
+    pub fn in_force(&self) -> Option<&Arc<Generation>> {
+        self.generations.get(&self.protocol.accepted()?.body().generation)
+    }
+
+    /// The owner of a VIP in the accepted view.
+    pub fn owner(&self, vip: Vip) -> Option<&NodeName> {
+        let view = self.protocol.accepted()?;
+        self.owner_in(view, vip)
+    }
+
+    /// Datagrams that changed nothing, by reason.
+    pub const fn unheard(&self) -> &BTreeMap<Unheard, u64> {
+        &self.unheard
+    }
+
+    /// Takes in one event and returns what is to be done, in order.
+    pub fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.protocol.begin(now) {
+            self.lose_everything(&mut actions);
+            actions.push(Action::Note(Note::Lapsed { epoch: self.protocol.epoch() }));
+        }
+        let epoch = self.protocol.epoch();
+        self.take_in(now, event, &mut actions);
+        loop {
+            // An identity that grew holds nothing, whatever made it grow.
+            if self.protocol.epoch() != epoch && !self.held.is_empty() {
+                self.lose_everything(&mut actions);
+            }
+            self.make_offer(now);
+            self.leave_if_done(now, &mut actions);
+            let changed = self.protocol.advance(now);
+            if changed {
+                self.view_changed(now, &mut actions);
+            }
+            self.stop_what_moved(now, &mut actions);
+            if !changed {
+                break;
+            }
+        }
+        if self.protocol.epoch() != epoch {
+            self.lose_everything(&mut actions);
+            actions.push(Action::Epoch(self.protocol.epoch()));
+        }
+        if let Some(sets) = self.protocol.take_sets_to_persist() {
+            actions.push(Action::Persist(sets));
+        }
+        self.end_linger(now, &mut actions);
+        let mut starts = Vec::new();
+        self.start(now, &mut starts);
+        self.tell_lease(&mut actions);
+        actions.extend(self.protocol.flush(now).into_iter().map(|datagram| Action::Send(Box::new(datagram))));
+        actions.append(&mut starts);
+        self.due = self.due_after(now);
+        actions
+    }
+
+    fn take_in(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::Tick => {}
+            Event::Heartbeat { from, epoch, counter, heartbeat } => {
+                match self.protocol.hear(now, &from, epoch, counter, &heartbeat) {
+                    Ok(()) => self.hear_of_generation(heartbeat.loaded.first(), actions),
+                    Err(reason) => *self.unheard.entry(reason).or_default() += 1,
+                }
+            }
+            Event::Loaded(generation) => self.load(now, generation),
+            Event::MayFormByMajority => self.protocol.allow_forming_by_majority(),
+            Event::Interfaces(interfaces) => self.own.interfaces = interfaces,
+            Event::Foreign(vips) => self.own.foreign = vips,
+            Event::Attached(_) => {}
+            Event::Refused(refused) => {
+                for (vip, reason) in refused {
+                    self.own.refused.insert(vip, (reason, now + REFUSED_RETRY));
+                }
+            }
+            Event::Removed(vips) => {
+                // Put back at once; the gate never closed for it.
+                let starts: Vec<Started> = vips
+                    .iter()
+                    .filter_map(|vip| self.held.get(vip).map(|held| (vip, held)))
+                    .map(|(vip, held)| Started { vip: *vip, interface: held.interface.clone(), attach: held.attach })
+                    .collect();
+                if !starts.is_empty() {
+                    actions.push(Action::Start(starts));
+                }
+            }
+            Event::Check { check, passes: true } => {
+                self.own.failing.remove(&check);
+            }
+            Event::Check { check, passes: false } => {
+                self.own.failing.insert(check);
+            }
+            Event::Drain => self.protocol.set_draining(now, true),
+            Event::Resume => self.protocol.rejoin(now),
+            Event::Leave => {
+                self.stopping = true;
+                self.protocol.leave(now);
+            }
+        }
+    }
+
+    fn load(&mut self, now: Instant, generation: Arc<Generation>) {
+        let digest = generation.digest();
+        self.fetching.remove(&digest);
+        self.protocol.load(digest, generation.names());
+        self.protocol.set_timing(Timing::new(generation.desired.cluster.failover));
+        // A node that is no longer declared gives away what it has; declared again, it comes back.
+        let declared = generation.desired.nodes.contains_key(self.protocol.me());
+        if !declared {
+            self.protocol.set_draining(now, true);
+        } else if self.undeclared && !self.stopping {
+            self.protocol.rejoin(now);
+        }
+        self.undeclared = !declared;
+        self.generations.insert(digest, generation.clone());
+        self.newest = Some(generation);
+    }
+
+    /// A peer has a generation that this node lacks: one fetch at once.
+    fn hear_of_generation(&mut self, newest: Option<&Digest>, actions: &mut Vec<Action>) {
+        let Some(digest) = newest else { return };
+        if !self.generations.contains_key(digest) && self.fetching.len() < 64 && self.fetching.insert(*digest) {
+            actions.push(Action::Fetch(*digest));
+        }
+    }
+
+    fn placement_of(&mut self, view: &View) -> Option<Arc<Placement>> {
+        if let Some(placement) = self.placements.get(&view.id()) {
+            return Some(placement.clone());
+        }
+        let generation = self.generations.get(&view.body().generation)?;
+        let offers = view
+            .members()
+            .iter()
+            .filter_map(|(name, member)| Some((name.clone(), self.protocol.offer_body(&member.offer)?.clone())))
+            .collect();
+        let placement = Arc::new(place(&generation.desired, &generation.ranking, &offers));
+        self.placements.insert(view.id(), placement.clone());
+        Some(placement)
+    }
+
+    fn owner_in(&self, view: &View, vip: Vip) -> Option<&NodeName> {
+        let generation = self.generations.get(&view.body().generation)?;
+        self.placements.get(&view.id())?.owner(generation.ranking.index_of(vip)?)
+    }
+
+    /// A view was accepted: who owns what in it, and what is still to be started here.
+    fn view_changed(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let Some(view) = self.protocol.accepted().cloned() else { return };
+        actions.push(Action::Note(Note::View(format!("{view:?}"))));
+        let before = self.protocol.before().cloned();
+        let had_owners = before.is_some_and(|before| self.has_owners(&before));
+        let kept: BTreeSet<ViewId> =
+            [Some(view.id()), self.protocol.before().map(|view| view.id())].into_iter().flatten().collect();
+        self.placements.retain(|id, _| kept.contains(id));
+        let Some(placement) = self.placement_of(&view) else { return };
+        let Some(generation) = self.generations.get(&view.body().generation).cloned() else { return };
+
+        self.owning.clear();
+        self.mine.clear();
+        self.unstarted.clear();
+        let member = self.protocol.is_member();
+        for (index, ranked) in generation.ranking.vips().iter().enumerate() {
+            match placement.owner(index) {
+                Some(owner) if owner == self.protocol.me() => {
+                    self.mine.insert(ranked.pool.clone());
+                    if member && !self.held.contains_key(&ranked.vip) {
+                        self.unstarted.insert(ranked.vip);
+                    }
+                }
+                Some(_) => {
+                    self.owning.insert(ranked.pool.clone());
+                }
+                None => {}
+            }
+        }
+        let complete = view
+            .members()
+            .values()
+            .all(|member| self.protocol.offer_body(&member.offer).is_some_and(|offer| !offer.is_empty()));
+        if had_owners || complete {
+            self.opening_since = None;
+        } else if self.opening_since.is_none() {
+            self.opening_since = Some(now);
+        }
+        let in_use: BTreeSet<Digest> = std::iter::once(view.body().generation)
+            .chain(self.protocol.before().map(|view| view.body().generation))
+            .chain(self.newest.iter().map(|generation| generation.digest()))
+            .collect();
+        let loaded = self.protocol.loaded().to_vec();
+        self.generations.retain(|digest, _| in_use.contains(digest) || loaded.contains(digest));
+    }
+
+    fn has_owners(&self, view: &View) -> bool {
+        self.placements
+            .get(&view.id())
+            .is_some_and(|placement| (0..placement.len()).any(|vip| placement.owner(vip).is_some()))
+    }
+
+    fn make_offer(&mut self, now: Instant) {
+        let Some(generation) = self.newest.clone() else { return };
+        let others = Others {
+            owning: &self.owning,
+            mine: &self.mine,
+            opening: self.opening_since.is_some() || self.protocol.accepted().is_none(),
+        };
+        let (offer, due) = self.own.offer(now, &generation, self.protocol.me(), &others);
+        self.offer_due = due;
+        self.protocol.set_offer(now, offer);
+    }
+
+    /// Once the view is established, stops what this node does not own in it, and is clean.
+    fn stop_what_moved(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.protocol.is_clean() || !self.protocol.is_established(now) {
+            return;
+        }
+        let Some(view) = self.protocol.accepted().cloned() else { return };
+        let me = self.protocol.me().clone();
+        // Also what this node owns still, but elsewhere or otherwise: it is stopped and started anew.
+        let moved: Vec<Vip> = self
+            .held
+            .iter()
+            .filter(|(vip, held)| {
+                self.owner_in(&view, **vip) != Some(&me) || !self.stands_as_wanted(&view, **vip, held)
+            })
+            .map(|(vip, _)| *vip)
+            .collect();
+        let again: Vec<Vip> = moved.iter().copied().filter(|vip| self.owner_in(&view, *vip) == Some(&me)).collect();
+        self.unstarted.extend(again);
+        let generation = self.generations.get(&view.body().generation).cloned();
+        let stopped: Vec<Stopped> = moved
+            .into_iter()
+            .filter_map(|vip| {
+                let held = self.held.remove(&vip)?;
+                let declared = generation.as_ref().is_some_and(|generation| generation.declares(vip));
+                let linger =
+                    (declared && held.attach == Attach::Interface && !held.linger.is_zero()).then_some(held.linger);
+                if let Some(linger) = linger {
+                    self.lingering.insert(vip, now + linger);
+                }
+                Some(Stopped { vip, interface: held.interface, attach: held.attach, linger })
+            })
+            .collect();
+        if !stopped.is_empty() {
+            actions.push(Action::Stop(stopped));
+        }
+        self.protocol.mark_clean();
+    }
+
+    /// How a VIP would stand on this node in a view: the interface, and where.
+    fn standing(&self, view: &View, vip: Vip) -> Option<Held> {
+        let generation = self.generations.get(&view.body().generation)?;
+        let ranked = &generation.ranking.vips()[generation.ranking.index_of(vip)?];
+        let pool = generation.desired.pools.get(&ranked.pool)?;
+        let member = view.members().get(self.protocol.me())?;
+        let interface = interface_for(pool, self.protocol.offer_body(&member.offer)?, vip)?;
+        Some(Held { interface: interface.clone(), attach: pool.attach, linger: pool.linger })
+    }
+
+    fn stands_as_wanted(&self, view: &View, vip: Vip, held: &Held) -> bool {
+        self.standing(view, vip)
+            .is_some_and(|wanted| wanted.interface == held.interface && wanted.attach == held.attach)
+    }
+
+    /// Holds nothing any more: without a lease nothing may be answered, nor accepted.
+    fn lose_everything(&mut self, actions: &mut Vec<Action>) {
+        let stopped: Vec<Stopped> = std::mem::take(&mut self.held)
+            .into_iter()
+            .map(|(vip, held)| Stopped { vip, interface: held.interface, attach: held.attach, linger: None })
+            .collect();
+        if !stopped.is_empty() {
+            actions.push(Action::Stop(stopped));
+        }
+        let lingering: Vec<Vip> = std::mem::take(&mut self.lingering).into_keys().collect();
+        if !lingering.is_empty() {
+            actions.push(Action::EndLinger(lingering));
+        }
+        self.unstarted.clear();
+        self.own.begin_anew();
+    }
+
+    fn start(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.unstarted.is_empty() {
+            return;
+        }
+        if let Some(since) = self.opening_since {
+            if now < since + OPENING {
+                return;
+            }
+            self.opening_since = None;
+        }
+        let Some(view) = self.protocol.accepted().cloned() else { return };
+        let ready: Vec<Vip> = match self.protocol.may_start(now) {
+            Start::Nothing => return,
+            Start::All => self.unstarted.iter().copied().collect(),
+            Start::After(before) => {
+                let free = |vip: &Vip| match self.owner_in(&before, *vip) {
+                    None => true,
+                    Some(owner) => {
+                        let same = before.members().get(owner).is_some_and(|member| view.has(owner, member.epoch));
+                        !same || self.protocol.is_known_clean(owner)
+                    }
+                };
+                self.unstarted.iter().copied().filter(free).collect()
+            }
+        };
+        let mut started = Vec::new();
+        for vip in ready {
+            self.unstarted.remove(&vip);
+            let Some(held) = self.standing(&view, vip) else { continue };
+            self.lingering.remove(&vip);
+            started.push(Started { vip, interface: held.interface.clone(), attach: held.attach });
+            self.held.insert(vip, held);
+            let from = self.protocol.before().and_then(|before| self.owner_in(before, vip)).cloned();
+            actions.push(Action::Note(Note::Took { vip, from }));
+        }
+        if !started.is_empty() {
+            actions.insert(0, Action::Start(started));
+        }
+    }
+
+    fn end_linger(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let over: Vec<Vip> = self.lingering.iter().filter(|(_, end)| now >= **end).map(|(vip, _)| *vip).collect();
+        if !over.is_empty() {
+            self.lingering.retain(|_, end| now < *end);
+            actions.push(Action::EndLinger(over));
+        }
+    }
+
+    fn leave_if_done(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.leave_set(now);
+        if !self.protocol.is_leaving() {
+            self.said_goodbye_at = None;
+            return;
+        }
+        let clean = !self.protocol.is_member() || self.protocol.lease().is_none() || self.protocol.is_established(now);
+        self.protocol.say_goodbye_if_leaving(self.held.is_empty() && self.unstarted.is_empty() && clean);
+        if self.protocol.said_goodbye() && self.said_goodbye_at.is_none() {
+            self.said_goodbye_at = Some(now);
+        }
+        if self.protocol.said_goodbye() && self.stopping && !self.told_left {
+            self.told_left = true;
+            actions.push(Action::Left);
+        }
+    }
+
+    /// Once a view that leads to sets without this node is settled, it leaves; where the change is not
+    /// completed for `join` after that, it comes back under a new identity, so that the sets have their majority.
+    fn leave_set(&mut self, now: Instant) {
+        let Some(view) = self.protocol.accepted() else { return };
+        let left_out = view.sets().next.as_ref().is_some_and(|next| !next.contains(self.protocol.me()));
+        if left_out && self.protocol.is_settled() && !self.protocol.is_leaving() {
+            self.protocol.leave(now);
+        }
+        let waited = self.said_goodbye_at.is_some_and(|at| now >= at + self.protocol.timing().join);
+        if left_out && waited && !self.stopping {
+            self.said_goodbye_at = None;
+            self.protocol.rejoin(now);
+            self.protocol.set_draining(now, true);
+        }
+    }
+
+    fn tell_lease(&mut self, actions: &mut Vec<Action>) {
+        let lease = self.protocol.lease();
+        if lease != self.told_lease {
+            self.told_lease = lease;
+            actions.push(Action::Lease(lease));
+        }
+    }
+
+    fn due_after(&self, now: Instant) -> Instant {
+        let mut due = self.protocol.due().min(self.offer_due);
+        if let Some(since) = self.opening_since
+            && !self.unstarted.is_empty()
+        {
+            due = due.min(since + OPENING);
+        }
+        if let Some(end) = self.lingering.values().min() {
+            due = due.min(*end);
+        }
+        // A deadline that has passed without effect is looked at again with the next beat, not at once.
+        due.max(now + Duration::from_micros(1))
+    }
+}

@@ -197,6 +197,16 @@ impl Protocol {
         self.accepted.as_ref()
     }
 
+    /// The view accepted straight before it.
+    pub const fn before(&self) -> Option<&Arc<View>> {
+        self.before.as_ref()
+    }
+
+    /// Generations loaded, newest first.
+    pub fn loaded(&self) -> &[Digest] {
+        &self.loaded
+    }
+
     /// When it was accepted.
     pub const fn accepted_at(&self) -> Instant {
         self.accepted_at
@@ -314,7 +324,10 @@ impl Protocol {
     }
 
     /// The declared times changed.
-    pub fn set_timing(&mut self, timing: Timing) {
+    pub fn set_timing(&mut self, mut timing: Timing) {
+        if !self.keeps(Rule::SilenceOutlastsLease) {
+            timing.silence = timing.lease * 4 / 5;
+        }
         self.timing = timing;
     }
 

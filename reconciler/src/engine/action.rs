@@ -1,0 +1,83 @@
+//! What a node wants done. The order in which actions are returned is part of the contract.
+//!
+//! In: nothing. Out: [`Action`]. Not here: how it is done (`agent`), what it means (`engine`).
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::manifest::desired::Attach;
+use crate::membership::protocol::Outgoing;
+use crate::membership::view::Sets;
+use crate::name::{InterfaceName, NodeName};
+use crate::time::Instant;
+use crate::vip::Vip;
+
+/// One thing to do. An executor does them in order and chooses nothing.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Stop answering for these, in the kernel, before anything that follows; then take the addresses away.
+    Stop(Vec<Stopped>),
+    /// Write the sets to disk, durably, before anything that follows.
+    Persist(Sets),
+    /// The kernel may let answers pass until then; `None` closes the gate.
+    Lease(Option<Instant>),
+    /// Send a datagram.
+    Send(Box<Outgoing>),
+    /// Let answers pass for these and attach them; report `Attached` or `Refused`.
+    Start(Vec<Started>),
+    /// The linger of these is over: take the local routes away.
+    EndLinger(Vec<Vip>),
+    /// A peer has a generation that this node lacks: fetch now.
+    Fetch(Digest),
+    /// The identity grew: keep the epoch, unhurried.
+    Epoch(u64),
+    /// The node has said goodbye and holds nothing.
+    Left,
+    /// Somebody should know: an owner changed, a lease lapsed.
+    Note(Note),
+}
+
+/// A VIP to start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// The VIP.
+    pub vip: Vip,
+    /// The interface that carries it.
+    pub interface: InterfaceName,
+    /// Where it sits.
+    pub attach: Attach,
+}
+
+/// A VIP to stop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// The VIP.
+    pub vip: Vip,
+    /// The interface that carried it.
+    pub interface: InterfaceName,
+    /// Where it sat.
+    pub attach: Attach,
+    /// For how long traffic is still accepted; nothing where it moved for no plan of ours.
+    pub linger: Option<Duration>,
+}
+
+/// Something for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// A view was accepted.
+    View(String),
+    /// The lease passed unrenewed: this node holds nothing and has a new identity.
+    Lapsed {
+        /// The new epoch.
+        epoch: u64,
+    },
+    /// This node took a VIP, from whom.
+    Took {
+        /// The VIP.
+        vip: Vip,
+        /// Its owner in the view before.
+        from: Option<NodeName>,
+    },
+}

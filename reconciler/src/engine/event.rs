@@ -1,0 +1,70 @@
+//! What can happen to a node.
+//!
+//! In: nothing. Out: [`Event`]. Not here: where events come from (`agent`, `sim`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::generation::Generation;
+use crate::membership::heartbeat::Heartbeat;
+use crate::name::{CheckName, InterfaceName, NodeName};
+use crate::vip::Vip;
+
+/// One thing that happened. The time at which it was seen is handed to `step` beside it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Event {
+    /// A deadline has come.
+    Tick,
+    /// A datagram whose seal was good.
+    Heartbeat {
+        /// The sender that the seal names.
+        from: NodeName,
+        /// Its epoch.
+        epoch: u64,
+        /// Its counter.
+        counter: u64,
+        /// What it says.
+        heartbeat: Arc<Heartbeat>,
+    },
+    /// A checked desired state was loaded; it is the newest.
+    Loaded(Arc<Generation>),
+    /// The branch's history never declared other nodes, so a majority may form the cluster.
+    MayFormByMajority,
+    /// All of the host's interfaces as they are now, those that may carry VIPs.
+    Interfaces(BTreeMap<InterfaceName, LocalInterface>),
+    /// VIPs that stand on this host and are not ours.
+    Foreign(BTreeSet<Vip>),
+    /// A VIP that was started is on the host; the kernel took it.
+    Attached(Vec<Vip>),
+    /// The kernel refused VIPs that were started, with its reason.
+    Refused(Vec<(Vip, String)>),
+    /// Somebody removed these VIPs from the host.
+    Removed(Vec<Vip>),
+    /// A check changed.
+    Check {
+        /// Which.
+        check: CheckName,
+        /// Whether it passes now.
+        passes: bool,
+    },
+    /// Give away what is held, take nothing new.
+    Drain,
+    /// The opposite.
+    Resume,
+    /// Drain, say goodbye, and be done.
+    Leave,
+}
+
+/// An interface as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LocalInterface {
+    /// Up, with carrier.
+    pub usable: bool,
+    /// Its hardware address.
+    pub mac: [u8; 6],
+    /// The subnets of its own addresses (not of VIPs).
+    pub subnets: BTreeSet<IpNet>,
+}

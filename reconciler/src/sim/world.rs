@@ -1,0 +1,648 @@
+//! The simulated world: machines on one LAN, one heap of what comes next, and the order of faults and healing.
+//!
+//! In: options. Out: a [`Report`]. Not here: what is drawn (`faults`, `desires`), what is judged (`checker`).
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use super::checker::{Checker, Kernel};
+use super::desires::{Wish, name, vip};
+use super::faults::{Fault, Weather};
+use super::network::Network;
+use super::node::{Clock, Machine};
+use super::random::Random;
+use super::report::{Report, Violation};
+use super::{Faults, Options};
+use crate::digest::Digest;
+use crate::engine::Engine;
+use crate::engine::action::Action;
+use crate::engine::event::{Event, LocalInterface};
+use crate::engine::generation::Generation;
+use crate::membership::heartbeat::Heartbeat;
+use crate::membership::protocol::Birth;
+use crate::membership::rule::Rule;
+use crate::membership::timing::Timing;
+use crate::membership::view::Sets;
+use crate::name::{InterfaceName, NodeName};
+use crate::time::Instant;
+use crate::vip::Vip;
+
+/// How long a healed cluster has to answer for every VIP.
+const HEALING: Duration = Duration::from_secs(15);
+/// One datagram in so many is written to bytes and read back on its way.
+const CODED: u64 = 61;
+
+/// What comes next.
+#[derive(Debug)]
+enum What {
+    Happens { node: usize, event: Event },
+    Tick { node: usize, tick: u64 },
+    Boot { node: usize },
+    WakeUp { node: usize },
+    NextFault { episode: u64 },
+    Heal,
+    Judge,
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: Instant,
+    order: u64,
+    what: What,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// All there is.
+pub(super) struct World {
+    options: Options,
+    random: Random,
+    weather: Weather,
+    network: Network,
+    machines: Vec<Machine>,
+    indices: BTreeMap<NodeName, usize>,
+    kernels: Vec<Kernel>,
+    checker: Checker,
+    heap: BinaryHeap<Reverse<Entry>>,
+    order: u64,
+    now: Instant,
+    wish: Wish,
+    generation: Arc<Generation>,
+    healing: bool,
+    /// The last instant at which anything but the drawn loss befell anybody.
+    disturbed_at: Instant,
+    report: Report,
+    trace: Sha256,
+    coded: u64,
+}
+
+impl World {
+    pub fn new(options: &Options) -> Self {
+        let mut random = Random::new(options.seed, 1);
+        let wish = Wish::first(options.nodes, options.vips, options.profile);
+        let generation = wish.generation();
+        let machines: Vec<Machine> = (0..options.nodes)
+            .map(|_| Machine {
+                clock: Clock { offset: random.below(1 << 40), gain: random.below(10_000) as i64 - 5_000 },
+                engine: None,
+                disk: None,
+                disk_epoch: 0,
+                last_good: Some(generation.clone()),
+                paused_until: None,
+                waiting: VecDeque::new(),
+                undone: Vec::new(),
+                pause_in_step: None,
+                tick: 0,
+                excused_until: Instant::ZERO,
+                lapses_seen: 0,
+                up_since: Instant::ZERO,
+            })
+            .collect();
+        let mut world = Self {
+            weather: Weather::draw(&mut random, options.loss),
+            random,
+            network: Network::new(options.seed),
+            indices: (0..options.nodes).map(|index| (name(index), index)).collect(),
+            kernels: vec![Kernel::default(); machines.len()],
+            machines,
+            checker: Checker::default(),
+            heap: BinaryHeap::new(),
+            order: 0,
+            now: Instant::ZERO,
+            wish,
+            generation,
+            healing: true,
+            disturbed_at: Instant::ZERO,
+            report: Report { span: options.span, ..Report::default() },
+            trace: Sha256::new(),
+            coded: 0,
+            options: options.clone(),
+        };
+        for node in 0..options.nodes {
+            let at = Duration::from_micros(world.random.below(500_000));
+            world.after(at, What::Boot { node });
+        }
+        world.network.loss = options.loss.unwrap_or(0);
+        world.after(HEALING, What::Judge);
+        world
+    }
+
+    fn after(&mut self, delay: Duration, what: What) {
+        self.at(self.now + delay, what);
+    }
+
+    fn at(&mut self, at: Instant, what: What) {
+        self.order += 1;
+        self.heap.push(Reverse(Entry { at, order: self.order, what }));
+    }
+
+    pub fn run(mut self) -> Report {
+        let end = Instant::ZERO + self.options.span;
+        while let Some(Reverse(entry)) = self.heap.pop() {
+            if entry.at > end || (self.options.stop_at_violation && !self.is_clean()) {
+                break;
+            }
+            self.now = entry.at;
+            match entry.what {
+                What::Happens { node, event } => self.step(node, event),
+                What::Tick { node, tick } if self.machines[node].tick == tick => self.step(node, Event::Tick),
+                What::Tick { .. } => {}
+                What::Boot { node } => self.boot(node),
+                What::WakeUp { node } => self.wake_up(node),
+                What::NextFault { episode } => self.next_fault(episode),
+                What::Heal => self.heal(),
+                What::Judge => self.judge(),
+            }
+        }
+        for machine in &self.machines {
+            if machine.engine.is_some() {
+                self.report.lived += self.now.as_micros() - machine.up_since.as_micros();
+            }
+        }
+        self.report.violations = self.checker.violations;
+        self.report.trace = Digest(self.trace.finalize().into());
+        self.report
+    }
+
+    fn is_clean(&self) -> bool {
+        self.checker.violations.is_empty() && self.report.unanswered.is_empty()
+    }
+
+    // ---- machines ----
+
+    fn boot(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        if machine.engine.is_some() {
+            return;
+        }
+        // What the kernel still answers is stopped before anything is sent.
+        self.kernels[node] = Kernel::default();
+        let local = machine.clock.local(self.now);
+        let wall = 1_700_000_000_000 + self.now.as_micros() / 1000;
+        let epoch = wall.max(machine.disk_epoch + 1);
+        machine.disk_epoch = epoch;
+        let mut disk = machine.disk.clone();
+        if self.options.without == Some(Rule::PhaseOnDisk) && disk.is_some() {
+            let first = Wish::first(self.options.nodes, self.options.vips, self.options.profile);
+            disk = Some(Sets::first(first.generation().names()));
+        }
+        let birth = Birth { me: name(node), epoch, disk, at: local, without: self.options.without };
+        let profile =
+            crate::manifest::desired::Failover { heartbeat: Duration::from_millis(100), profile: self.options.profile };
+        machine.engine = Some(Engine::new(birth, Timing::new(profile)));
+        machine.paused_until = None;
+        machine.waiting.clear();
+        machine.undone.clear();
+        machine.pause_in_step = None;
+        machine.lapses_seen = 0;
+        machine.up_since = self.now;
+        self.excuse(node, Duration::from_secs(3));
+        self.step(node, Event::Interfaces(interfaces(true)));
+        if let Some(generation) = self.machines[node].last_good.clone() {
+            self.step(node, Event::Loaded(generation));
+        }
+        let delay = Duration::from_millis(self.random.between(1, 800));
+        let event = Event::Loaded(self.generation.clone());
+        self.after(delay, What::Happens { node, event });
+    }
+
+    fn stop(&mut self, node: usize, kernel_too: bool) {
+        let machine = &mut self.machines[node];
+        if machine.engine.take().is_some() {
+            self.report.lived += self.now.as_micros() - machine.up_since.as_micros();
+        }
+        machine.paused_until = None;
+        machine.waiting.clear();
+        machine.undone.clear();
+        machine.tick += 1;
+        if kernel_too {
+            self.kernels[node] = Kernel::default();
+        }
+    }
+
+    fn excuse(&mut self, node: usize, span: Duration) {
+        let machine = &mut self.machines[node];
+        machine.excused_until = machine.excused_until.max(self.now + span);
+    }
+
+    fn wake_up(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        if machine.paused_until != Some(self.now) {
+            return;
+        }
+        machine.paused_until = None;
+        let undone = std::mem::take(&mut machine.undone);
+        self.perform(node, undone);
+        while self.machines[node].paused_until.is_none() {
+            let Some(event) = self.machines[node].waiting.pop_front() else { break };
+            self.step(node, event);
+        }
+        if self.machines[node].paused_until.is_none() {
+            self.step(node, Event::Tick);
+        }
+    }
+
+    fn step(&mut self, node: usize, event: Event) {
+        let machine = &mut self.machines[node];
+        let Some(engine) = machine.engine.as_mut() else {
+            if let Event::Loaded(generation) = event {
+                machine.last_good = Some(generation);
+            }
+            return;
+        };
+        if machine.paused_until.is_some() {
+            // Ticks are made up for at the end; a socket's buffer is not endless.
+            if !matches!(event, Event::Tick) && machine.waiting.len() < 400 {
+                machine.waiting.push_back(event);
+            }
+            return;
+        }
+        if let Event::Loaded(generation) = &event {
+            machine.last_good = Some(generation.clone());
+        }
+        let local = machine.clock.local(self.now);
+        let told = self.options.explain.then(|| format!("{event:?}"));
+        let actions = engine.step(local, event);
+        let due = machine.clock.world(engine.next_deadline());
+        let lapses = engine.protocol().lapses();
+        let view = engine.protocol().accepted().map(|view| view.id());
+        if lapses > machine.lapses_seen {
+            machine.lapses_seen = lapses;
+            if self.now > machine.excused_until {
+                self.report.false_takeovers += 1;
+            }
+        }
+        machine.tick += 1;
+        let tick = machine.tick;
+        if let Some(event) = told {
+            self.explain(node, &event, &actions);
+        }
+        self.trace.update(self.now.as_micros().to_le_bytes());
+        self.trace.update([node as u8]);
+        if let Some(view) = view {
+            self.trace.update(view.number.to_le_bytes());
+        }
+        let changed = actions.iter().any(|action| matches!(action, Action::Persist(_) | Action::Note(_)));
+        self.at(due.max(self.now + Duration::from_micros(1)), What::Tick { node, tick });
+        self.perform(node, actions);
+        if changed && !self.healing && self.random.per_mille(self.weather.aimed) {
+            self.aim(node);
+        }
+    }
+
+    fn explain(&self, node: usize, event: &str, actions: &[Action]) {
+        let shown: Vec<String> = actions
+            .iter()
+            .filter(|action| !matches!(action, Action::Send(_) | Action::Lease(_)))
+            .map(|action| format!("{action:?}"))
+            .collect();
+        if shown.is_empty() {
+            return;
+        }
+        let event: String = event.chars().take(60).collect();
+        println!("{:?} {} [{event}] {}", self.now, name(node), shown.join(" | "));
+    }
+
+    /// Does what a node decided, in order; a pause may strike half-way.
+    fn perform(&mut self, node: usize, actions: Vec<Action>) {
+        let strike = self.machines[node].pause_in_step.filter(|_| !actions.is_empty());
+        let strike_at = strike.map(|until| (self.random.pick(actions.len()), until));
+        if strike.is_some() {
+            self.machines[node].pause_in_step = None;
+        }
+        let mut actions = actions.into_iter().enumerate();
+        while let Some((index, action)) = actions.next() {
+            if let Some((at, until)) = strike_at
+                && index == at
+                && until > self.now
+            {
+                let machine = &mut self.machines[node];
+                machine.undone = std::iter::once(action).chain(actions.map(|(_, action)| action)).collect();
+                machine.paused_until = Some(until);
+                self.at(until, What::WakeUp { node });
+                return;
+            }
+            self.do_one(node, action);
+        }
+    }
+
+    fn do_one(&mut self, node: usize, action: Action) {
+        let clock = self.machines[node].clock;
+        match action {
+            Action::Stop(stopped) => {
+                for stopped in &stopped {
+                    self.kernels[node].held.remove(&stopped.vip);
+                    self.note(1, stopped.vip);
+                }
+            }
+            Action::Persist(sets) => self.machines[node].disk = Some(sets),
+            Action::Epoch(epoch) => self.machines[node].disk_epoch = epoch,
+            Action::Lease(until) => {
+                // The kernel's end is absolute: the rounding is to the earlier.
+                self.kernels[node].until = until.map_or(Instant::ZERO, |until| clock.world(until));
+                self.checker.judge(self.now, node, &self.kernels);
+            }
+            Action::Start(started) => {
+                for started in &started {
+                    self.kernels[node].held.insert(started.vip);
+                    self.note(2, started.vip);
+                    if let Some(outage) = self.checker.found(self.now, started.vip) {
+                        self.report.takeovers += 1;
+                        self.report.outages.push(outage);
+                    }
+                }
+                self.checker.judge(self.now, node, &self.kernels);
+                let vips = started.into_iter().map(|started| started.vip).collect();
+                self.after(Duration::from_micros(50), What::Happens { node, event: Event::Attached(vips) });
+            }
+            Action::Send(datagram) => {
+                self.report.datagrams += 1;
+                let Some(&to) = self.indices.get(&datagram.to) else { return };
+                let (first, second) = self.network.carry(node, to);
+                let Some(first) = first else { return };
+                let heartbeat = Arc::new(self.coded(datagram.heartbeat));
+                let event =
+                    Event::Heartbeat { from: name(node), epoch: datagram.epoch, counter: datagram.counter, heartbeat };
+                if let Some(second) = second {
+                    self.after(second, What::Happens { node: to, event: event.clone() });
+                }
+                self.after(first, What::Happens { node: to, event });
+            }
+            Action::Fetch(digest) => {
+                if digest == self.generation.digest() {
+                    let event = Event::Loaded(self.generation.clone());
+                    self.after(Duration::from_millis(20), What::Happens { node, event });
+                }
+            }
+            Action::Left => {
+                self.stop(node, true);
+            }
+            Action::EndLinger(_) | Action::Note(_) => {}
+        }
+    }
+
+    /// Now and then a datagram goes through its bytes, so that what is simulated is what is sent.
+    fn coded(&mut self, heartbeat: Heartbeat) -> Heartbeat {
+        self.coded += 1;
+        if !self.coded.is_multiple_of(CODED) {
+            return heartbeat;
+        }
+        let read = Heartbeat::from_bytes(&heartbeat.to_bytes());
+        assert_eq!(read.as_ref(), Ok(&heartbeat), "a heartbeat survives its bytes");
+        heartbeat
+    }
+
+    fn note(&mut self, kind: u8, vip: Vip) {
+        self.trace.update([kind]);
+        if let std::net::IpAddr::V4(address) = vip.address() {
+            self.trace.update(address.octets());
+        }
+    }
+
+    // ---- faults ----
+
+    fn next_fault(&mut self, episode: u64) {
+        if self.healing || episode != self.report.episodes {
+            return;
+        }
+        let fault = self.weather.fault(&mut self.random);
+        let node = self.random.pick(self.machines.len());
+        self.befall(node, fault);
+        let next = self.weather.next_in(&mut self.random);
+        self.after(next, What::NextFault { episode });
+    }
+
+    /// A view or the sets have just changed on `node`: a fault where it hurts, there or beside it.
+    fn aim(&mut self, node: usize) {
+        if self.options.faults != Faults::All {
+            return;
+        }
+        let node = if self.random.below(2) == 0 { node } else { self.random.pick(self.machines.len()) };
+        let fault = self.weather.fault(&mut self.random);
+        self.befall(node, fault);
+    }
+
+    fn befall(&mut self, node: usize, fault: Fault) {
+        if self.options.explain {
+            println!("{:?} {} FAULT {fault:?}", self.now, name(node));
+        }
+        let nodes = self.machines.len();
+        let all = 0..nodes;
+        let calm = self.now.since(self.disturbed_at) > Duration::from_secs(4)
+            && self.machines.iter().all(|m| m.engine.is_some());
+        self.disturbed_at = self.now;
+        if !matches!(fault, Fault::KillHost { .. }) || !calm {
+            self.checker.forget();
+        }
+        for other in all.clone() {
+            self.excuse(other, Duration::from_secs(2));
+        }
+        match fault {
+            Fault::KillHost { down } => {
+                if calm {
+                    for vip in self.kernels[node].held.clone() {
+                        self.checker.lost(self.now, vip);
+                    }
+                }
+                self.stop(node, true);
+                self.after(down, What::Boot { node });
+            }
+            Fault::KillProcess { down } => {
+                self.stop(node, false);
+                self.after(down, What::Boot { node });
+            }
+            Fault::KillAll { down } => {
+                for node in all {
+                    self.stop(node, self.order.is_multiple_of(2));
+                    let down = down + Duration::from_millis(self.random.below(400));
+                    self.after(down, What::Boot { node });
+                }
+            }
+            Fault::Pause { span, in_step } => self.pause(node, span, in_step),
+            Fault::CutOneWay => {
+                let other = self.random.pick(nodes);
+                self.network.cut(node, other);
+            }
+            Fault::Isolate { inbound, outbound } => {
+                for other in all.filter(|other| *other != node) {
+                    if inbound {
+                        self.network.cut(other, node);
+                    }
+                    if outbound {
+                        self.network.cut(node, other);
+                    }
+                }
+            }
+            Fault::Split { one_way } => {
+                let side: Vec<bool> = all.clone().map(|_| self.random.below(2) == 0).collect();
+                for from in all.clone() {
+                    for to in all.clone() {
+                        if side[from] != side[to] && (!one_way || side[from]) {
+                            self.network.cut(from, to);
+                        }
+                    }
+                }
+            }
+            Fault::Mend => self.network.mend(),
+            Fault::Wish => {
+                let wish = self.wish.changed(&mut self.random, nodes, self.options.vips);
+                self.wish_for(wish);
+            }
+            Fault::SetChange => {
+                let mut wish = self.wish.clone();
+                wish.edition += 1;
+                wish.change_set(&mut self.random, nodes);
+                self.wish_for(wish);
+            }
+            Fault::Leave { down } => {
+                self.step(node, Event::Leave);
+                // Its service manager kills it after some time.
+                self.after(down + Duration::from_millis(300), What::Boot { node });
+            }
+            Fault::Drain => {
+                let event = if self.random.below(2) == 0 { Event::Drain } else { Event::Resume };
+                self.step(node, event);
+            }
+            Fault::Interface => {
+                let usable = self.random.below(2) == 0;
+                self.step(node, Event::Interfaces(interfaces(usable)));
+            }
+        }
+    }
+
+    fn pause(&mut self, node: usize, span: Duration, in_step: bool) {
+        let machine = &mut self.machines[node];
+        if machine.engine.is_none() || machine.paused_until.is_some() {
+            return;
+        }
+        let until = self.now + span;
+        if in_step {
+            machine.pause_in_step = Some(until);
+        } else {
+            machine.paused_until = Some(until);
+            self.at(until, What::WakeUp { node });
+        }
+        self.excuse(node, span + Duration::from_secs(2));
+    }
+
+    fn wish_for(&mut self, wish: Wish) {
+        self.wish = wish;
+        self.generation = self.wish.generation();
+        for node in 0..self.machines.len() {
+            let delay = Duration::from_millis([0, 5, 300, 3000][self.random.pick(4)] + self.random.below(50));
+            let event = Event::Loaded(self.generation.clone());
+            self.after(delay, What::Happens { node, event });
+        }
+    }
+
+    // ---- episodes ----
+
+    fn begin_episode(&mut self) {
+        self.healing = false;
+        self.report.episodes += 1;
+        let episode = self.report.episodes;
+        match self.options.faults {
+            Faults::All => {
+                self.weather = Weather::draw(&mut self.random, self.options.loss);
+                self.network.loss = self.weather.loss;
+                self.network.twice = self.weather.twice;
+                self.network.late = self.weather.late;
+                self.network.late_by = self.weather.late_by;
+                self.after(self.weather.span, What::Heal);
+                let next = self.weather.next_in(&mut self.random);
+                self.after(next, What::NextFault { episode });
+            }
+            Faults::Crashes | Faults::Leaves => {
+                let node = self.random.pick(self.machines.len());
+                let down = Duration::from_secs(3);
+                let crash = self.options.faults == Faults::Crashes;
+                self.befall(node, if crash { Fault::KillHost { down } } else { Fault::Leave { down } });
+                self.after(Duration::from_secs(4), What::Heal);
+            }
+            Faults::None => self.after(Duration::from_secs(30), What::Heal),
+        }
+    }
+
+    /// Everything is well again from now on.
+    fn heal(&mut self) {
+        if self.options.explain {
+            println!("{:?} HEAL", self.now);
+        }
+        self.healing = true;
+        self.disturbed_at = self.now;
+        self.network.mend();
+        if self.options.faults == Faults::All {
+            self.network.loss = self.options.loss.unwrap_or(0);
+            self.network.twice = 0;
+            self.network.late = 0;
+        }
+        for node in 0..self.machines.len() {
+            self.excuse(node, Duration::from_secs(2));
+            self.machines[node].pause_in_step = None;
+            if self.machines[node].paused_until.is_some() {
+                self.machines[node].paused_until = Some(self.now);
+                self.wake_up(node);
+            }
+            if self.machines[node].engine.is_none() {
+                let delay = Duration::from_millis(self.random.below(300));
+                self.after(delay, What::Boot { node });
+                continue;
+            }
+            // A leaving node is ended by its service manager and started again.
+            if self.machines[node].engine.as_ref().is_some_and(|engine| engine.is_stopping()) {
+                self.stop(node, true);
+                self.after(Duration::from_millis(100), What::Boot { node });
+                continue;
+            }
+            self.step(node, Event::Resume);
+            self.step(node, Event::Interfaces(interfaces(true)));
+            let event = Event::Loaded(self.generation.clone());
+            let delay = Duration::from_millis(self.random.below(500));
+            self.after(delay, What::Happens { node, event });
+        }
+        self.after(HEALING, What::Judge);
+    }
+
+    /// The healed cluster must answer for every VIP that somebody may own.
+    fn judge(&mut self) {
+        let able =
+            self.wish.declared.iter().any(|node| {
+                !self.wish.cordoned.contains(node) && self.wish.weights.get(node).copied().unwrap_or(1) > 0
+            });
+        if able {
+            let wanted: Vec<Vip> = (0..self.wish.vips).map(vip).collect();
+            for vip in self.checker.unanswered(self.now, &wanted, &self.kernels) {
+                self.report.unanswered.push(Violation { at: self.now, vip, nodes: [0, 0] });
+            }
+        }
+        self.begin_episode();
+    }
+}
+
+fn interfaces(usable: bool) -> BTreeMap<InterfaceName, LocalInterface> {
+    let eth0 = InterfaceName::new("eth0").expect("a name");
+    let subnet = "10.1.0.0/16".parse().expect("a subnet");
+    BTreeMap::from([(eth0, LocalInterface { usable, mac: [2, 0, 0, 0, 0, 1], subnets: [subnet].into() })])
+}
