@@ -10,6 +10,7 @@ pub mod keygen;
 pub mod lab;
 pub mod plan;
 pub mod revision;
+pub mod simulate;
 pub mod terminal;
 pub mod validate;
 
@@ -34,6 +35,7 @@ enum Command {
     Validate(validate::Validate),
     Keygen(keygen::Keygen),
     Lab(lab::Lab),
+    Simulate(simulate::Simulate),
     #[command(hide = true)]
     LabEnter(lab::Enter),
     #[command(hide = true)]
@@ -70,5 +72,6 @@ fn run(command: Command) -> Exit {
         Command::Validate(args) => validate::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Lab(_) | Command::LabEnter(_) | Command::LabInit(_) | Command::Git => Exit::Usage,
+        Command::Simulate(args) => simulate::run(&args),
     }
 }

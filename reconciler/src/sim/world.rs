@@ -39,11 +39,29 @@ const CODED: u64 = 61;
 /// What comes next.
 #[derive(Debug)]
 enum What {
-    Happens { node: usize, event: Event },
-    Tick { node: usize, tick: u64 },
-    Boot { node: usize },
-    WakeUp { node: usize },
-    NextFault { episode: u64 },
+    Happens {
+        node: usize,
+        event: Event,
+    },
+    /// A revision was fetched; revisions are only ever followed forwards.
+    Load {
+        node: usize,
+        edition: u64,
+        generation: Arc<Generation>,
+    },
+    Tick {
+        node: usize,
+        tick: u64,
+    },
+    Boot {
+        node: usize,
+    },
+    WakeUp {
+        node: usize,
+    },
+    NextFault {
+        episode: u64,
+    },
     Heal,
     Judge,
 }
@@ -110,6 +128,7 @@ impl World {
                 disk: None,
                 disk_epoch: 0,
                 last_good: Some(generation.clone()),
+                edition: 0,
                 paused_until: None,
                 waiting: VecDeque::new(),
                 undone: Vec::new(),
@@ -167,6 +186,12 @@ impl World {
             self.now = entry.at;
             match entry.what {
                 What::Happens { node, event } => self.step(node, event),
+                What::Load { node, edition, generation } => {
+                    if edition >= self.machines[node].edition {
+                        self.machines[node].edition = edition;
+                        self.step(node, Event::Loaded(generation));
+                    }
+                }
                 What::Tick { node, tick } if self.machines[node].tick == tick => self.step(node, Event::Tick),
                 What::Tick { .. } => {}
                 What::Boot { node } => self.boot(node),
@@ -224,8 +249,7 @@ impl World {
             self.step(node, Event::Loaded(generation));
         }
         let delay = Duration::from_millis(self.random.between(1, 800));
-        let event = Event::Loaded(self.generation.clone());
-        self.after(delay, What::Happens { node, event });
+        self.load_after(delay, node);
     }
 
     fn stop(&mut self, node: usize, kernel_too: bool) {
@@ -325,6 +349,37 @@ impl World {
         println!("{:?} {} [{event}] {}", self.now, name(node), shown.join(" | "));
     }
 
+    /// Where everybody stands, for a person who looks for a cause.
+    fn show_all(&self) {
+        println!("{:?} wish {:?} as {:?}", self.now, self.wish, self.generation.digest());
+        for (node, machine) in self.machines.iter().enumerate() {
+            let Some(engine) = &machine.engine else {
+                println!("  {} is down, disk {:?}", name(node), machine.disk);
+                continue;
+            };
+            let protocol = engine.protocol();
+            let local = machine.clock.local(self.now);
+            let heard: Vec<_> = protocol.peers().filter(|peer| protocol.hears(local, peer)).collect();
+            println!(
+                "  {}@{} lease {} goodbye {} hears {heard:?} of {:?}, loaded {:?}, disk {:?}",
+                name(node),
+                protocol.epoch(),
+                protocol.lease().is_some(),
+                protocol.said_goodbye(),
+                protocol.peers().collect::<Vec<_>>(),
+                protocol.loaded(),
+                protocol.disk(),
+            );
+            println!(
+                "    accepted {:?} established {} settled {} held {:?}",
+                protocol.accepted(),
+                protocol.is_established(local),
+                protocol.is_settled(),
+                engine.held().collect::<Vec<_>>()
+            );
+        }
+    }
+
     /// Does what a node decided, in order; a pause may strike half-way.
     fn perform(&mut self, node: usize, actions: Vec<Action>) {
         let strike = self.machines[node].pause_in_step.filter(|_| !actions.is_empty());
@@ -392,8 +447,7 @@ impl World {
             }
             Action::Fetch(digest) => {
                 if digest == self.generation.digest() {
-                    let event = Event::Loaded(self.generation.clone());
-                    self.after(Duration::from_millis(20), What::Happens { node, event });
+                    self.load_after(Duration::from_millis(20), node);
                 }
             }
             Action::Left => {
@@ -552,9 +606,13 @@ impl World {
         self.generation = self.wish.generation();
         for node in 0..self.machines.len() {
             let delay = Duration::from_millis([0, 5, 300, 3000][self.random.pick(4)] + self.random.below(50));
-            let event = Event::Loaded(self.generation.clone());
-            self.after(delay, What::Happens { node, event });
+            self.load_after(delay, node);
         }
+    }
+
+    fn load_after(&mut self, delay: Duration, node: usize) {
+        let generation = self.generation.clone();
+        self.after(delay, What::Load { node, edition: self.wish.edition, generation });
     }
 
     // ---- episodes ----
@@ -618,15 +676,17 @@ impl World {
             }
             self.step(node, Event::Resume);
             self.step(node, Event::Interfaces(interfaces(true)));
-            let event = Event::Loaded(self.generation.clone());
             let delay = Duration::from_millis(self.random.below(500));
-            self.after(delay, What::Happens { node, event });
+            self.load_after(delay, node);
         }
         self.after(HEALING, What::Judge);
     }
 
     /// The healed cluster must answer for every VIP that somebody may own.
     fn judge(&mut self) {
+        if self.options.explain {
+            self.show_all();
+        }
         let able =
             self.wish.declared.iter().any(|node| {
                 !self.wish.cordoned.contains(node) && self.wish.weights.get(node).copied().unwrap_or(1) > 0

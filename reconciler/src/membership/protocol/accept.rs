@@ -3,11 +3,13 @@
 //! In: views that peers accepted, acks. Out: the accepted view, the sets to write to disk, the lease.
 //! Not here: proposing (`propose`), what is known of the accepted view (`evidence`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Protocol, SETTLED_KEPT};
+use super::Protocol;
 use crate::membership::rule::Rule;
-use crate::membership::view::{Sets, View};
+use crate::membership::view::{Sets, View, ViewId};
+use crate::name::NodeName;
 use crate::time::Instant;
 
 /// Why a view cannot be accepted now.
@@ -111,21 +113,22 @@ impl Protocol {
         self.to_persist.take()
     }
 
+    /// Does anybody refer to this view: this node, or a peer by what it accepted?
+    pub(super) fn is_in_use(&self, id: &ViewId) -> bool {
+        self.accepted.as_ref().is_some_and(|view| view.id() == *id)
+            || self.before.as_ref().is_some_and(|view| view.id() == *id)
+            || self.peers.values().any(|peer| peer.accepted == Some(*id))
+    }
+
     /// Drops bodies and facts that nothing refers to any more.
     fn forget(&mut self) {
-        let wanted = |id: &crate::membership::view::ViewId| {
-            self.accepted.as_ref().is_some_and(|view| view.id() == *id)
-                || self.before.as_ref().is_some_and(|view| view.id() == *id)
-                || self.peers.values().any(|peer| peer.accepted == Some(*id))
-        };
-        let gone: Vec<_> = self.views.keys().copied().filter(|id| !wanted(id)).collect();
+        let gone: Vec<_> = self.views.keys().copied().filter(|id| !self.is_in_use(id)).collect();
         for id in gone {
             self.views.remove(&id);
         }
-        while self.settled.len() > SETTLED_KEPT {
-            self.settled.pop_first();
-        }
-        let mut named: std::collections::BTreeSet<_> =
+        let told: BTreeSet<ViewId> = self.settled.iter().copied().filter(|id| self.is_in_use(id)).collect();
+        self.settled = told;
+        let mut named: BTreeSet<_> =
             self.views.values().flat_map(|view| view.members().values().map(|member| member.offer)).collect();
         named.extend(self.peers.values().map(|peer| peer.offer));
         named.extend([self.offer_digest, self.empty_offer]);
@@ -159,7 +162,7 @@ impl Protocol {
 
     /// Until when a majority of each set acks this node.
     pub(super) fn majority_ack(&self, sets: &Sets) -> Instant {
-        let of = |set: &std::collections::BTreeSet<crate::name::NodeName>| {
+        let of = |set: &BTreeSet<NodeName>| {
             let mut until: Vec<Instant> = set
                 .iter()
                 .map(|name| {
@@ -180,7 +183,7 @@ impl Protocol {
     }
 
     /// Does a majority, as the sets count it, satisfy `holds`?
-    pub(super) fn majority(&self, sets: &Sets, mut holds: impl FnMut(&crate::name::NodeName) -> bool) -> bool {
+    pub(super) fn majority(&self, sets: &Sets, mut holds: impl FnMut(&NodeName) -> bool) -> bool {
         if self.keeps(Rule::BothMajorities) {
             return sets.majority(holds);
         }

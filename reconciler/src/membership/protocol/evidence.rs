@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Protocol, SETTLED_KEPT};
+use super::Protocol;
 use crate::membership::heartbeat::Heartbeat;
 use crate::membership::rule::Rule;
 use crate::membership::view::View;
@@ -95,9 +95,6 @@ impl Protocol {
             && view.members().keys().all(|name| self.known_clean.contains(name))
         {
             self.settled.insert(view.id());
-        }
-        while self.settled.len() > 2 * SETTLED_KEPT {
-            self.settled.pop_first();
         }
     }
 

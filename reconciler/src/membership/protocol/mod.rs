@@ -31,8 +31,6 @@ pub use evidence::Start;
 
 /// Generations that a node keeps loaded, so that a view may name the one before the newest.
 const GENERATIONS_KEPT: usize = 4;
-/// Settled views that a node remembers and passes on.
-const SETTLED_KEPT: usize = 4;
 
 /// What a node starts with.
 #[derive(Debug, Clone)]
@@ -443,7 +441,9 @@ impl Protocol {
         for id in heartbeat.accepted.iter().chain(&heartbeat.settled) {
             self.highest = self.highest.max(id.number);
         }
-        self.settled.extend(heartbeat.settled.iter().copied());
+        // Numbers begin anew after a restart of all, so what is kept is what is in use, not what is highest.
+        let settled = heartbeat.settled.iter().copied().filter(|id| self.is_in_use(id));
+        self.settled.extend(settled.collect::<Vec<_>>());
         self.hear_of_clean(from, epoch, heartbeat);
         self.renew_lease(now);
         if heartbeat.flags.has(Flags::BEAT) {

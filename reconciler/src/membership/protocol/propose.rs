@@ -43,17 +43,19 @@ impl Protocol {
     fn remaining(&self, now: Instant, view: &View) -> BTreeMap<NodeName, Member> {
         let mut members = view.members().clone();
         members.retain(|name, member| {
-            let epoch = member.epoch;
-            !(self.is_gone(now, name, epoch)
-                && self.majority(view.sets(), |voter| {
-                    *voter == self.me
-                        || self
-                            .peers
-                            .get(voter)
-                            .is_some_and(|peer| !self.is_silent(now, peer) && peer.says_gone(name, epoch))
-                }))
+            !(self.is_gone(now, name, member.epoch)
+                && self.majority(view.sets(), |voter| self.calls_gone(now, voter, name, member.epoch)))
         });
         members
+    }
+
+    /// Does the voter say that this identity is gone? A node that lives on says so of its own earlier lives.
+    fn calls_gone(&self, now: Instant, voter: &NodeName, name: &NodeName, epoch: u64) -> bool {
+        if *voter == self.me {
+            return true;
+        }
+        let Some(peer) = self.peers.get(voter).filter(|peer| !self.is_silent(now, peer)) else { return false };
+        if voter == name { peer.epoch > epoch || peer.goodbye } else { peer.says_gone(name, epoch) }
     }
 
     /// The offer that a member makes now, where its body is known and it is still the same identity.
@@ -96,11 +98,11 @@ impl Protocol {
     fn calm_proposal(&mut self, now: Instant, view: &Arc<View>) -> Option<ViewBody> {
         let mut members = self.remaining(now, view);
         let lost = !view.sets().majority(|name| members.contains_key(name));
-        self.let_join(now, view, &mut members, lost);
+        let sets = self.next_sets(now, view, &members).unwrap_or_else(|| view.sets().clone());
+        self.let_join(now, view, &sets, &mut members, lost);
         for (name, member) in &mut members {
             member.offer = if view.has(name, member.epoch) { self.offer_now(name, *member) } else { self.empty_offer };
         }
-        let sets = self.next_sets(now, view, &members).unwrap_or_else(|| view.sets().clone());
         let generation = self.next_generation(view, &members);
         let body = self.body(sets, generation, members);
         let same =
@@ -122,10 +124,11 @@ impl Protocol {
         Some(body)
     }
 
-    /// Names identities that a majority has heard steadily; `lost` where the view has no majority any more.
-    fn let_join(&self, now: Instant, view: &View, members: &mut BTreeMap<NodeName, Member>, lost: bool) {
+    /// Names identities of the next `sets` that a majority of the view has heard steadily; `lost` where the view
+    /// has no majority any more. A new set is named together with those who make its majority.
+    fn let_join(&self, now: Instant, view: &View, sets: &Sets, members: &mut BTreeMap<NodeName, Member>, lost: bool) {
         let enough = if lost { Says::THERE } else { Says::STEADY };
-        for name in view.sets().names() {
+        for name in sets.names() {
             let epoch = self.present_epoch(&name);
             let named = members.get(&name).is_some_and(|member| member.epoch >= epoch);
             if named || !self.is_there(now, &name) || !self.has_loaded(&name, &view.body().generation) {
