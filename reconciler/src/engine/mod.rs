@@ -476,6 +476,13 @@ impl Engine {
     fn leave_set(&mut self, now: Instant) {
         let Some(view) = self.protocol.accepted() else { return };
         let left_out = view.sets().next.as_ref().is_some_and(|next| !next.contains(self.protocol.me()));
+        // Completed without this node: it may be named again, under a new identity.
+        if self.protocol.is_outlived(now) {
+            if self.protocol.is_leaving() && !self.stopping && !self.undeclared {
+                self.protocol.rejoin(now);
+            }
+            return;
+        }
         if left_out && self.protocol.is_settled() && !self.protocol.is_leaving() {
             self.protocol.leave(now);
         }

@@ -91,6 +91,7 @@ impl Protocol {
         self.member_since = since;
         if self.disk.as_ref() != Some(view.sets()) {
             self.disk = Some(view.sets().clone());
+            self.led_by = self.led_by.take().filter(|sets| sets.phase > view.sets().phase);
             self.to_persist = self.disk.clone();
         }
         self.highest = self.highest.max(view.id().number);

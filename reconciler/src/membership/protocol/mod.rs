@@ -80,6 +80,8 @@ pub struct Protocol {
 
     peers: BTreeMap<NodeName, Peer>,
     disk: Option<Sets>,
+    /// The sets of a higher phase than that on disk, as told by others.
+    led_by: Option<Sets>,
     loaded: Vec<Digest>,
     declared: BTreeMap<Digest, Arc<BTreeSet<NodeName>>>,
     may_form_by_majority: bool,
@@ -133,6 +135,7 @@ impl Protocol {
             without: birth.without,
             peers: BTreeMap::new(),
             disk: birth.disk,
+            led_by: None,
             loaded: Vec::new(),
             declared: BTreeMap::new(),
             may_form_by_majority: false,
@@ -228,6 +231,16 @@ impl Protocol {
     /// The sets on disk.
     pub const fn disk(&self) -> Option<&Sets> {
         self.disk.as_ref()
+    }
+
+    /// Does a live peer know of a later phase than the accepted view's?
+    pub fn is_outlived(&self, now: Instant) -> bool {
+        let Some(view) = &self.accepted else { return false };
+        self.peers.values().any(|peer| {
+            peer.heard_at.is_some()
+                && !self.is_silent(now, peer)
+                && peer.disk.is_some_and(|(phase, _)| phase > view.sets().phase)
+        })
     }
 
     /// Has this node said goodbye under its present identity?
@@ -413,6 +426,7 @@ impl Protocol {
         counter: u64,
         heartbeat: &Heartbeat,
     ) -> Result<(), Unheard> {
+        self.meet(from, heartbeat);
         let Some(peer) = self.peers.get_mut(from) else { return Err(Unheard::Stranger) };
         if (epoch, counter) <= (peer.epoch, peer.counter) {
             return Err(Unheard::Stale);
@@ -450,6 +464,17 @@ impl Protocol {
             self.follow_beat(now, from);
         }
         Ok(())
+    }
+
+    /// A node that is not declared is heard where it tells of sets with itself in a higher phase than any known
+    /// here: the cluster that this node was away from, or is to replace, went on under other names.
+    fn meet(&mut self, from: &NodeName, heartbeat: &Heartbeat) {
+        let Some(sets) = &heartbeat.sets else { return };
+        let known = self.disk.iter().chain(&self.led_by).map(|sets| sets.phase).max();
+        if Some(sets.phase) > known && sets.is_sound() && (sets.contains(from) || self.peers.contains_key(from)) {
+            self.led_by = Some(sets.clone());
+            self.track_peers();
+        }
     }
 
     /// What the peer's last datagram says of this very node: acks, echoes, later lives.
@@ -527,8 +552,8 @@ impl Protocol {
             .first()
             .and_then(|newest| self.declared.get(newest))
             .map_or_else(BTreeSet::new, |names| (**names).clone());
-        if let Some(disk) = &self.disk {
-            names.extend(disk.names());
+        for sets in self.disk.iter().chain(&self.led_by) {
+            names.extend(sets.names());
         }
         if let Some(view) = &self.accepted {
             names.extend(view.sets().names());

@@ -131,7 +131,9 @@ impl Protocol {
         for name in sets.names() {
             let epoch = self.present_epoch(&name);
             let named = members.get(&name).is_some_and(|member| member.epoch >= epoch);
-            if named || !self.is_there(now, &name) || !self.has_loaded(&name, &view.body().generation) {
+            let in_force = self.has_loaded(&name, &view.body().generation);
+            let newest = self.loaded.first().is_some_and(|newest| self.has_loaded(&name, newest));
+            if named || !self.is_there(now, &name) || !(in_force || (lost && newest)) {
                 continue;
             }
             let heard = self.majority(view.sets(), |voter| self.finds(now, voter, &name, epoch, enough));
@@ -162,12 +164,15 @@ impl Protocol {
         loaded.and_then(|loaded| loaded.first()).copied()
     }
 
-    /// The newest generation, once all members report it as the newest that they loaded.
+    /// The newest generation, once all members report it as the newest that they loaded. Otherwise the one in force;
+    /// where a member lost it in a restart, the newest that all have.
     fn next_generation(&self, view: &View, members: &BTreeMap<NodeName, Member>) -> Digest {
-        let newest = self.loaded.first().copied();
-        match newest {
+        let in_force = view.body().generation;
+        let all_have = |generation: &Digest| members.keys().all(|name| self.has_loaded(name, generation));
+        match self.loaded.first().copied() {
             Some(newest) if members.keys().all(|name| self.newest_of(name) == Some(newest)) => newest,
-            _ => view.body().generation,
+            _ if all_have(&in_force) => in_force,
+            _ => self.loaded.iter().copied().find(all_have).unwrap_or(in_force),
         }
     }
 
