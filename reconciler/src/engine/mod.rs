@@ -483,7 +483,7 @@ impl Engine {
             }
             return;
         }
-        if left_out && self.protocol.is_settled() && !self.protocol.is_leaving() {
+        if left_out && self.protocol.is_settled() && self.protocol.is_member() && !self.protocol.is_leaving() {
             self.protocol.leave(now);
         }
         let waited = self.said_goodbye_at.is_some_and(|at| now >= at + self.protocol.timing().join);
