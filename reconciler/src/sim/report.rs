@@ -73,7 +73,6 @@ impl Report {
 
     /// Datagrams a node sent in a second, in hundredths.
     pub fn packets_per_node_centi(&self) -> u64 {
-        let seconds = self.lived / 1_000_000;
-        if seconds == 0 { 0 } else { self.datagrams * 100 / seconds }
+        (self.datagrams * 100).checked_div(self.lived / 1_000_000).unwrap_or(0)
     }
 }
