@@ -1,12 +1,12 @@
 //! Who else speaks for a VIP, and what is to be done about it?
 //!
-//! In: claims heard, and whose MAC addresses are ours or our peers'. Out: [`Verdict`]s: a stranger appeared, defend now,
-//! the stranger is gone; and who claims which VIP, for the status. Not here: which VIPs are ours to look at (the engine
-//! hands in claims for declared VIPs only), the frames of a defence (`schedule`, `frames`).
+//! In: claims heard, and whose MAC addresses are ours or our peers'. Out: [`Verdict`]s: a stranger appeared, defend
+//! now, the stranger is gone; and who claims which VIP, for the status. Not here: which VIPs are ours to look at (the
+//! engine hands in claims for declared VIPs only), the frames of a defence (`schedule`, `frames`).
 //!
-//! A held VIP is defended as RFC 5227, section 2.4, case (c) says: for ever, and at most once in ten seconds. A
-//! claim that came too soon after a defence is answered when the ten seconds are over, so the defender has the last word.
-//! A peer is never a stranger: in a hand-over two of us speak for a VIP one after the other, and what a peer may say is
+//! A held VIP is defended as RFC 5227, section 2.4, case (c) says: for ever, and at most once in ten seconds. A claim
+//! that came too soon after a defence is answered when the ten seconds are over, so the defender has the last word. A
+//! peer is never a stranger: in a hand-over two of us speak for a VIP one after the other, and what a peer may say is
 //! settled elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,8 +52,8 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// For which address the frame speaks, if for one that can be a VIP. A probe speaks for none (RFC 5227, section 1.1; RFC
-    /// 4862, section 5.4.2).
+    /// For which address the frame speaks, if for one that can be a VIP. A probe speaks for none (RFC 5227, section
+    /// 1.1; RFC 4862, section 5.4.2).
     pub fn of(iface: &InterfaceName, frame: &Frame) -> Option<Self> {
         let (address, mac, kind) = match &frame.body {
             Body::Arp(repr) => {

@@ -1,10 +1,11 @@
 //! Which frames does the kernel hand to the packet socket?
 //!
-//! In: nothing. Out: a classic BPF program (Linux, Documentation/networking/filter.rst). Not here: attaching it (`agent`).
+//! In: nothing. Out: a classic BPF program (Linux, Documentation/networking/filter.rst). Not here: attaching it
+//! (`agent`).
 //!
-//! ARP, and neighbour solicitations and advertisements that stand directly behind the IPv6 header. Two traps are closed
-//! here, as nothing behind the socket can see them any more: frames of a VLAN, whose tag the kernel has taken off, are not of
-//! this interface; and frames that this node sent itself come by too.
+//! ARP, and neighbour solicitations and advertisements that stand directly behind the IPv6 header. Two traps are
+//! closed here, as nothing behind the socket can see them any more: frames of a VLAN, whose tag the kernel has taken
+//! off, are not of this interface; and frames that this node sent itself come by too.
 
 /// One instruction: code, jump if true, jump if false, operand (`struct sock_filter`, linux/filter.h).
 pub type Instruction = (u16, u8, u8, u32);
@@ -52,8 +53,8 @@ pub fn arp_and_ndp() -> Vec<Instruction> {
 mod tests {
     use super::*;
 
-    /// What the kernel would do with a frame: how many bytes of it to keep. As in `___bpf_prog_run`, a load beyond the frame
-    /// refuses it.
+    /// What the kernel would do with a frame: how many bytes of it to keep. As in `___bpf_prog_run`, a load beyond
+    /// the frame refuses it.
     fn run(program: &[Instruction], frame: &[u8], packet_type: u32, vlan_tag: u32) -> u32 {
         let (mut at, mut value) = (0_usize, 0_u32);
         loop {

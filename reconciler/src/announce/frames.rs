@@ -1,7 +1,7 @@
 //! Which frame says it? Announcements, questions and a node's own addresses, ready to be sent.
 //!
-//! In: what to say, and the interface that says it. Out: [`Frame`]s. Not here: when (`schedule`), answers (`responder`),
-//! bytes (`wire`).
+//! In: what to say, and the interface that says it. Out: [`Frame`]s. Not here: when (`schedule`), answers
+//! (`responder`), bytes (`wire`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -56,7 +56,8 @@ impl Port {
             IpAddr::V4(address) => {
                 let (operation, target_mac) = match form {
                     Form::Request => (Operation::Request, MacAddr::ZERO),
-                    // Linux takes a reply for gratuitous only if its target MAC is the sender's (arp_is_garp, net/ipv4/arp.c).
+                    // Linux takes a reply for gratuitous only if its target MAC is the sender's (arp_is_garp,
+                    // net/ipv4/arp.c).
                     Form::Reply => (Operation::Reply, self.mac),
                 };
                 self.arp(

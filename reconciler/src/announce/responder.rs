@@ -4,8 +4,8 @@
 //! Not here: whether the lease holds (the gate that the answer goes through sees to it), claims of others (`conflict`).
 //!
 //! No answer goes to a group of Ethernet on behalf of ARP, and none to a sender that names itself as one: a question
-//! cannot make this node speak to more than the one who asked, but for duplicate address detection, whose answer is for all
-//! nodes by its nature (RFC 4861, section 7.2.4).
+//! cannot make this node speak to more than the one who asked, but for duplicate address detection, whose answer is
+//! for all nodes by its nature (RFC 4861, section 7.2.4).
 
 use std::net::{IpAddr, Ipv6Addr};
 

@@ -3,13 +3,13 @@
 //! In: VIPs taken and given up, and `now`. Out: announcements that are due, and when to ask again.
 //! Not here: their bytes ([`frames`](super::frames)), who owns a VIP (`placement`), how to send (`agent`).
 //!
-//! A VIP that was taken is announced four times: at once, and 0.1, 1.1 and 3 s later, as ARP request and as ARP reply;
-//! an IPv6 VIP three times, a second apart (RFC 4861, section 7.2.6: MAX_NEIGHBOR_ADVERTISEMENT and RetransTimer).
-//! The first round goes out in one batch, held back by nothing but the rate for first announcements: no second of an
-//! interface's time has more frames of it. All that comes after stays below the rate for refreshes, evenly spaced, as
-//! switches that inspect ARP shut a port down at 15 a second. Where the rounds of many VIPs would take longer than people
-//! wait, a later round has one form instead of two, in turn. At rest, one frame in 30 s for one of the VIPs, another each time, keeps
-//! the interface's MAC address in the tables of the switches.
+//! A VIP that was taken is announced four times: at once, and 0.1, 1.1 and 3 s later, as ARP request and as ARP
+//! reply; an IPv6 VIP three times, a second apart (RFC 4861, section 7.2.6: MAX_NEIGHBOR_ADVERTISEMENT and
+//! RetransTimer). The first round goes out in one batch, held back by nothing but the rate for first announcements:
+//! no second of an interface's time has more frames of it. All that comes after stays below the rate for refreshes,
+//! evenly spaced, as switches that inspect ARP shut a port down at 15 a second. Where the rounds of many VIPs would
+//! take longer than people wait, a later round has one form instead of two, in turn. At rest, one frame in 30 s for
+//! one of the VIPs, another each time, keeps the interface's MAC address in the tables of the switches.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -38,8 +38,8 @@ pub struct Announcement {
     pub form: Form,
 }
 
-/// How long an interface is silent before it speaks to keep the switches' tables fresh; they forget after 300 s, as a rule
-/// (IEEE 802.1Q, section 8.8.3), some after less.
+/// How long an interface is silent before it speaks to keep the switches' tables fresh; they forget after 300 s, as a
+/// rule (IEEE 802.1Q, section 8.8.3), some after less.
 pub const REST: Duration = Duration::from_secs(30);
 
 /// When both forms of all that is waiting take longer than this, later rounds have one form.

@@ -432,7 +432,8 @@ mod tests {
 
     #[test]
     fn options_of_other_kinds_are_skipped_and_the_first_address_counts() {
-        // A nonce (RFC 3971, section 5.3.2) as Linux sends it in duplicate address detection (RFC 7527), then two addresses.
+        // A nonce (RFC 3971, section 5.3.2) as Linux sends it in duplicate address detection (RFC 7527), then two
+        // addresses.
         let mut bytes = emitted(Repr::Solicitation(Solicitation { source_mac: None, ..solicitation() }));
         bytes.extend([14, 1, 1, 2, 3, 4, 5, 6, 1, 1, 2, 0, 0, 0, 0, 1, 1, 1, 2, 0, 0, 0, 0, 9]);
         bytes[5] += 24;

@@ -165,6 +165,7 @@ fn nonce(counter: u64) -> chacha20poly1305::Nonce {
 pub struct Sealer {
     secret: Key,
     cluster: ClusterName,
+    tag: ClusterTag,
     sender: NodeName,
     salt: [u8; 16],
     derived: Option<(u64, ChaCha20Poly1305)>,
@@ -185,6 +186,7 @@ impl Sealer {
         Self {
             secret: key.clone(),
             cluster: cluster.clone(),
+            tag: cluster_tag(cluster),
             sender,
             salt: boot_salt,
             derived: None,
@@ -216,7 +218,7 @@ impl Sealer {
         datagram.extend_from_slice(&MAGIC);
         datagram.extend_from_slice(&[VERSION, name.len() as u8]);
         datagram.extend_from_slice(&self.secret.id().0.to_be_bytes());
-        datagram.extend_from_slice(&cluster_tag(&self.cluster));
+        datagram.extend_from_slice(&self.tag);
         datagram.extend_from_slice(&epoch.to_be_bytes());
         datagram.extend_from_slice(&counter.to_be_bytes());
         datagram.extend_from_slice(&self.salt);
