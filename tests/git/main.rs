@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "promises about time are measured")]
 
+mod directory;
 mod http;
 mod port;
 mod source;

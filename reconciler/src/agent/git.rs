@@ -36,7 +36,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::manifest::agent_file::{self, VerifyMode};
 use crate::manifest::desired::Desired;
-use crate::manifest::{self, SourceFile};
+use crate::manifest::{Loaded, SourceFile, load};
 use crate::name::NodeName;
 use crate::revision::{CommitHash, Revision};
 use crate::source::problem::{Code, Problem};
@@ -497,7 +497,7 @@ fn seen(answer: Answer, branch: &str) -> Seen {
         Answer::Pulled { commit, lineage, files } => Seen::Revision {
             revision: Revision::git(branch, commit),
             lineage: Lineage::from(lineage),
-            parsed: files.and_then(|files| parse(&files.into_iter().map(SourceFile::from).collect::<Vec<_>>())),
+            parsed: files.and_then(|files| judge(load(&files.into_iter().map(SourceFile::from).collect::<Vec<_>>()))),
         },
         other => Seen::Failed(unexpected(other)),
     }
@@ -511,8 +511,7 @@ impl From<TreeFile> for SourceFile {
 }
 
 /// What files ask for, or the first of their problems as people read them: `file:line:col: error[RVnnnn]: …`.
-pub fn parse(files: &[SourceFile]) -> Result<Arc<Desired>, Problem> {
-    let loaded = manifest::load(files);
+pub fn judge(loaded: Loaded) -> Result<Arc<Desired>, Problem> {
     let errors: Vec<_> = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).collect();
     match loaded.desired {
         Some(desired) if errors.is_empty() => Ok(Arc::new(desired)),

@@ -11,4 +11,7 @@ pub mod keeper;
 pub mod netlink;
 pub mod nft;
 pub mod packet;
+pub mod scan;
+pub mod state;
 mod tlv;
+pub mod watch;
