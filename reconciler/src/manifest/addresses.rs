@@ -13,14 +13,14 @@ pub const MOST_VIPS: usize = 65_536;
 
 /// Addresses of one family, from the first to the last, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Range {
+pub(crate) struct Range {
     pub first: IpAddr,
     pub last: IpAddr,
 }
 
 /// What is wrong with an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     pub code: Code,
     pub message: String,
     pub help: String,
@@ -79,7 +79,7 @@ pub(super) fn confuses_buggy_firmware(address: IpAddr) -> bool {
 }
 
 /// Reads an entry.
-pub(super) fn parse(text: &str) -> Result<Range, Fault> {
+pub(crate) fn parse(text: &str) -> Result<Range, Fault> {
     let range = if let Some((address, length)) = text.split_once('/') {
         cidr(text, address, length)?
     } else if let Some((first, last)) = text.split_once('-') {

@@ -24,13 +24,13 @@ const MOST_DOCUMENTS: usize = 20_000;
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub value: Value,
     pub span: Span,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// A scalar; `plain` is false where it is quoted or a block, so that it can be nothing but text.
     Scalar {
         text: String,
@@ -42,14 +42,14 @@ pub(super) enum Value {
 
 /// A key of a mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key {
+pub(crate) struct Key {
     pub text: String,
     pub span: Span,
 }
 
 /// One YAML document.
 #[derive(Debug)]
-pub(super) struct Document {
+pub(crate) struct Document {
     pub root: Node,
     /// What is wrong with it if it is a manifest.
     pub remarks: Vec<Diagnostic>,
@@ -59,14 +59,14 @@ pub(super) struct Document {
 
 /// All of a file that could be read.
 #[derive(Debug, Default)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     pub documents: Vec<Document>,
     /// Why the rest could not be read.
     pub broken: Option<Diagnostic>,
 }
 
 /// The text of a file without its byte order mark, or why it is none.
-pub(super) fn text<'a>(file: &Arc<str>, bytes: &'a [u8]) -> Result<&'a str, Diagnostic> {
+pub(crate) fn text<'a>(file: &Arc<str>, bytes: &'a [u8]) -> Result<&'a str, Diagnostic> {
     if bytes.len() > LONGEST_FILE {
         let message = format!("the file has {} bytes; at most {LONGEST_FILE} are read", bytes.len());
         return Err(Diagnostic::new(Code::TooBig, file, Span::FIRST, message)
@@ -139,7 +139,7 @@ struct Builder<'a> {
 }
 
 /// Reads one file.
-pub(super) fn read(file: &Arc<str>, text: &str) -> Tree {
+pub(crate) fn read(file: &Arc<str>, text: &str) -> Tree {
     let mut builder = Builder {
         file,
         documents: Vec::new(),

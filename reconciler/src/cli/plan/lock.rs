@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::forecast::Forecast;
 
 /// What stands above the entries.
@@ -47,7 +49,7 @@ fn quoted(name: Option<&str>) -> String {
 }
 
 /// One entry that differs: its VIP, and what the file has and what it should have, as text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// The key as written.
     pub vip: String,
