@@ -1,6 +1,8 @@
 //! The command line as scripts and people meet it: stdout, stderr and exit code in one snapshot.
 
 mod examples;
+mod import;
+mod plan;
 mod validate;
 
 use std::path::{Path, PathBuf};

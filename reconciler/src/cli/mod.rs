@@ -6,9 +6,11 @@ pub mod columns;
 pub mod exit;
 pub mod failure;
 pub mod findings;
+pub mod import;
 pub mod keygen;
 pub mod lab;
 pub mod plan;
+pub mod render;
 pub mod revision;
 pub mod simulate;
 pub mod terminal;
@@ -33,6 +35,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Validate(validate::Validate),
+    Plan(plan::PlanArgs),
+    Render(render::Render),
+    Import(import::Import),
     Keygen(keygen::Keygen),
     Lab(lab::Lab),
     Simulate(simulate::Simulate),
@@ -70,6 +75,9 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Exit {
     match command {
         Command::Validate(args) => validate::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Render(args) => render::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Lab(_) | Command::LabEnter(_) | Command::LabInit(_) | Command::Git => Exit::Usage,
         Command::Simulate(args) => simulate::run(&args),

@@ -103,7 +103,9 @@ fn human(args: &Render, existed: bool, stale: Option<&[Difference]>, count: usiz
         (Some([]), true) => format!("{LOCK_FILE} is stale: no VIP differs, but the text around them\n"),
         (Some(differs), true) => format!("{LOCK_FILE} is stale: {}\n", differ(differs.len())),
         (Some(_), false) if !existed => return format!("{LOCK_FILE} written: {}\n", vips(count)),
-        (Some(differs), false) => format!("{LOCK_FILE} written: {}, {} from before\n", vips(count), differ(differs.len())),
+        (Some(differs), false) => {
+            format!("{LOCK_FILE} written: {}, {} from before\n", vips(count), differ(differs.len()))
+        }
     };
     if existed {
         for one in stale.unwrap_or_default() {

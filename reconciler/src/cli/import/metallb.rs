@@ -30,8 +30,9 @@ struct Objects {
     pools: Vec<Pool>,
     advertisements: Vec<Advertisement>,
     nodes: BTreeMap<NodeName, NodeDraft>,
-    /// Addresses that Services have, and whether any Service was among the files.
-    used: BTreeSet<IpAddr>,
+    /// Addresses that Services have, each with the first one of its Service, by which MetalLB elects.
+    used: BTreeMap<IpAddr, IpAddr>,
+    /// Was any Service among the files?
     services: bool,
 }
 
@@ -91,7 +92,9 @@ pub fn import(
     let mut objects = Objects::default();
     for (path, bytes) in files {
         let file: Arc<str> = path.as_str().into();
-        let unreadable = |problem: String| Failure::new("RV0650", problem, "name files of YAML, as `kubectl get -o yaml` writes them");
+        let unreadable = |problem: String| {
+            Failure::new("RV0650", problem, "name files of YAML, as `kubectl get -o yaml` writes them")
+        };
         let text = tree::text(&file, bytes).map_err(|diagnostic| unreadable(diagnostic.to_string()))?;
         let tree = tree::read(&file, text);
         if let Some(broken) = tree.broken {
@@ -102,10 +105,12 @@ pub fn import(
         }
     }
     for (name, address) in nodes {
-        objects.nodes.entry(name.clone()).or_insert(NodeDraft { address: *address, labels: BTreeMap::new() }).address = *address;
+        objects.nodes.entry(name.clone()).or_insert(NodeDraft { address: *address, labels: BTreeMap::new() }).address =
+            *address;
     }
     if objects.nodes.is_empty() {
-        let help = "name them: --nodes a=10.0.0.1,b=10.0.0.2, or give what `kubectl get nodes -o yaml` prints as a file too";
+        let help =
+            "name them: --nodes a=10.0.0.1,b=10.0.0.2, or give what `kubectl get nodes -o yaml` prints as a file too";
         return Err(Failure::new("RV0651", "nothing says which nodes there are", help));
     }
     draft.nodes = std::mem::take(&mut objects.nodes);
@@ -194,12 +199,21 @@ fn object(root: &Node, file: &Arc<str>, objects: &mut Objects, draft: &mut Draft
         "Service" => {
             objects.services = true;
             let ingress = items(at(root, &["status", "loadBalancer", "ingress"]));
-            objects.used.extend(ingress.iter().filter_map(|node| text(get(node, "ip")?)?.parse::<IpAddr>().ok()));
+            let ips: Vec<IpAddr> = ingress.iter().filter_map(|node| text(get(node, "ip")?)?.parse().ok()).collect();
+            if let [first, _, ..] = ips[..] {
+                let message = format!(
+                    "Service {called}: one node announces all its addresses, after {first}; here each has its own owner, unless \
+                     they are a pool with `together: true`"
+                );
+                draft.note(Fate::Differs, (file, line(root)), message);
+            }
+            objects.used.extend(ips.iter().filter_map(|ip| Some((*ip, *ips.first()?))));
         }
         "IPAddressPool" => {
             let spec = get(root, "spec");
             let found = spec.and_then(|spec| get(spec, "addresses"));
-            let entries = items(found).iter().filter_map(|node| Some((text(node)?.to_owned(), (file.clone(), line(node)))));
+            let entries =
+                items(found).iter().filter_map(|node| Some((text(node)?.to_owned(), (file.clone(), line(node)))));
             let avoid = spec.and_then(|spec| get(spec, "avoidBuggyIPs")).and_then(text) == Some("true");
             objects.pools.push(Pool {
                 name: called.to_owned(),
@@ -251,8 +265,8 @@ fn config_map(root: &Node, file: &Arc<str>, objects: &mut Objects, draft: &mut D
         return;
     };
     let inner = tree::read(file, text(config).unwrap_or_default());
-    // The text begins in the line after its key's `|`, which is where the scalar's span is.
-    let offset = line(config);
+    // The text's own first line is where the scalar's span begins.
+    let offset = line(config).saturating_sub(1);
     let place = |node: &Node| (file.clone(), offset + line(node));
     if let Some(broken) = &inner.broken {
         draft.note(Fate::Lost, (file, offset), format!("config: {}", broken.message));
@@ -264,7 +278,11 @@ fn config_map(root: &Node, file: &Arc<str>, objects: &mut Objects, draft: &mut D
             let word = |key| get(node, key).and_then(text);
             if word("protocol") != Some("layer2") {
                 let (file, line) = place(node);
-                draft.note(Fate::Lost, (&file, line), format!("pool {name}: rendezvip answers on a layer-2 segment and speaks no BGP"));
+                draft.note(
+                    Fate::Lost,
+                    (&file, line),
+                    format!("pool {name}: rendezvip answers on a layer-2 segment and speaks no BGP"),
+                );
                 continue;
             }
             for (key, found) in ["auto-assign", "bgp-advertisements"].map(|key| (key, get(node, key))) {
@@ -325,37 +343,49 @@ fn pool(found: &Pool, objects: &Objects, draft: &mut Draft) {
             }
         };
         let inside: Vec<Vip> = range.vips(found.avoid_buggy).collect();
-        let node = draft.nodes.iter().find(|(_, node)| inside.iter().any(|vip| vip.address() == node.address));
-        let on_node = node.map(|(name, node)| (name.clone(), node.address));
+        let on_nodes: Vec<(NodeName, IpAddr)> = draft
+            .nodes
+            .iter()
+            .filter(|(_, node)| inside.iter().any(|vip| vip.address() == node.address))
+            .map(|(name, node)| (name.clone(), node.address))
+            .collect();
         let taken = inside.iter().any(|vip| draft.owners.contains_key(vip));
-        if objects.services || on_node.is_some() || taken {
-            if let Some((node, address)) = on_node {
+        if objects.services || !on_nodes.is_empty() || taken {
+            for (node, address) in on_nodes {
                 draft.note(Fate::Lost, here, format!("{address}: it is the address of node {node} itself"));
             }
             let node_addresses: BTreeSet<IpAddr> = draft.nodes.values().map(|node| node.address).collect();
             let kept = inside.into_iter().filter(|vip| {
-                (!objects.services || objects.used.contains(&vip.address()))
+                (!objects.services || objects.used.contains_key(&vip.address()))
                     && !node_addresses.contains(&vip.address())
                     && !draft.owners.contains_key(vip)
             });
             let kept: Vec<Vip> = kept.filter(|vip| vips.insert(*vip)).collect();
             pool.addresses.extend(runs(&kept));
         } else {
-            let text = if range.is_single() { range.first.to_string() } else { entry.trim().parse::<IpNet>().map_or_else(|_| format!("{}-{}", range.first, range.last), |net| net.trunc().to_string()) };
+            let text = if range.is_single() {
+                range.first.to_string()
+            } else {
+                entry
+                    .trim()
+                    .parse::<IpNet>()
+                    .map_or_else(|_| format!("{}-{}", range.first, range.last), |net| net.trunc().to_string())
+            };
             pool.addresses.push(text);
             vips.extend(inside);
         }
     }
     if vips.is_empty() {
-        let why = if objects.services { "no Service has an address of it" } else { "it has no address that can be a VIP" };
+        let why =
+            if objects.services { "no Service has an address of it" } else { "it has no address that can be a VIP" };
         return draft.note(Fate::Lost, here, format!("pool {}: {why}", found.name));
     }
     if !objects.services {
         let message = format!(
-            "pool {}: MetalLB announces an address once a Service has it, rendezvip all {} of them; give `kubectl get \
+            "pool {}: MetalLB announces an address once a Service has it, rendezvip always ({}); give `kubectl get \
              services -A -o yaml` as a file too, or shorten the pool",
             found.name,
-            vips.len()
+            crate::cli::plan::vips(vips.len())
         );
         draft.note(Fate::Differs, here, message);
     }
@@ -374,7 +404,8 @@ fn pool(found: &Pool, objects: &Objects, draft: &mut Draft) {
     }
     for vip in &vips {
         // speaker/layer2_controller.go: ascending sha256(node + "#" + ip).
-        let hash = |node: &&NodeName| Digest::of(format!("{node}#{vip}").as_bytes());
+        let first = objects.used.get(&vip.address()).copied().unwrap_or(vip.address());
+        let hash = |node: &&NodeName| Digest::of(format!("{node}#{first}").as_bytes());
         draft.owners.extend(selected.iter().min_by_key(hash).map(|node| (*vip, node.clone())));
     }
     draft.pools.insert(name, pool);
@@ -413,7 +444,8 @@ fn select(
                 node.labels.insert(label.0.clone(), label.1.clone());
             }
         }
-        let message = format!("pool {}: its nodeSelectors became the label {} on {} nodes", found.name, label.0, selected.len());
+        let message =
+            format!("pool {}: its nodeSelectors became the label {} on {} nodes", found.name, label.0, selected.len());
         draft.note(Fate::Differs, here, message);
         pool.selector.extend([label]);
     }

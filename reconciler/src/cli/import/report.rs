@@ -57,6 +57,7 @@ pub fn human(draft: &Draft, files: &[String], out: &str, before: &str, owners: &
     text += &format!("\nOwners\n{}", columns("  ", ["VIP", "POOL", before, "PLAN", ""], &rows));
     let moved = owners.iter().filter(|owner| owner.before != owner.after).count();
     text += &match moved {
+        0 if owners.len() == 1 => "\nthe VIP stays where it is\n".to_owned(),
         0 => format!("\nall {} stay where they are\n", vips(owners.len())),
         moved => format!("\n{moved} of {} would move\n", vips(owners.len())),
     };

@@ -15,7 +15,12 @@ pub fn github(plan: &Plan) -> String {
         let (from, to) = (name_or_nobody(one.from.as_ref()), name_or_nobody(one.to.as_ref()));
         let interruption = plan.interruption(one);
         let line = format!("{from} to {to}: {} (interruption: {interruption})", one.cause);
-        text += &format!("::notice title={} of pool {}::{}\n", one.vip.to_string().replace(':', "%3A"), one.pool, escaped(&line));
+        text += &format!(
+            "::notice title={} of pool {}::{}\n",
+            one.vip.to_string().replace(':', "%3A"),
+            one.pool,
+            escaped(&line)
+        );
     }
     text
 }

@@ -142,7 +142,11 @@ fn base(dir: &Path, base: &str, after: &Desired) -> Result<Desired, Failure> {
             more => format!(" (and {more} more)"),
         };
         let message = format!("the base `{base}` is not valid{first}{more}");
-        Failure::new("RV0643", message, "compare with a revision that is, such as the one that runs: `rendezvip status`")
+        Failure::new(
+            "RV0643",
+            message,
+            "compare with a revision that is, such as the one that runs: `rendezvip status`",
+        )
     })
 }
 

@@ -79,8 +79,12 @@ pub fn read(statements: &[Statement], draft: &mut Draft) -> Host {
                     format!("{what}: rendezvip moves addresses and balances no connections; keep keepalived's checkers or ipvsadm for IPVS"),
                 );
             }
-            "vrrp_track_file" | "track_file" | "vrrp_rule_file" => lost(statement, "a check of kind `file` in the node's own file comes near", draft),
-            "static_ipaddress" | "static_routes" | "static_rules" => lost(statement, "leave it to the system's network configuration", draft),
+            "vrrp_track_file" | "track_file" | "vrrp_rule_file" => {
+                lost(statement, "a check of kind `file` in the node's own file comes near", draft)
+            }
+            "static_ipaddress" | "static_routes" | "static_rules" => {
+                lost(statement, "leave it to the system's network configuration", draft)
+            }
             "bfd_instance" => lost(statement, "heartbeats find a death as fast", draft),
             _ => lost(statement, "it has no counterpart", draft),
         }
@@ -113,7 +117,11 @@ fn globals(block: &Statement, host: &mut Host, draft: &mut Draft) {
             "script_user" | "enable_script_security" => {
                 differs(statement, "checks and hooks run as the daemon does", draft);
             }
-            "notification_email" | "notification_email_from" | "smtp_server" | "smtp_connect_timeout" | "smtp_alert"
+            "notification_email"
+            | "notification_email_from"
+            | "smtp_server"
+            | "smtp_connect_timeout"
+            | "smtp_alert"
             | "email_faults" => lost(statement, "rendezvip sends no mail; alert on its metrics", draft),
             "enable_snmp_vrrp" | "enable_snmp_keepalived" | "enable_snmp_rfc" | "enable_traps" | "snmp_socket" => {
                 lost(statement, "there is no SNMP; /metrics has it for Prometheus", draft);
@@ -122,11 +130,20 @@ fn globals(block: &Statement, host: &mut Host, draft: &mut Draft) {
             keyword if keyword.starts_with("vrrp_garp") || keyword.starts_with("vrrp_gna") => {
                 differs(statement, "the schedule of announcements is fixed: at 0, 0.1, 1.1 and 3 s", draft);
             }
-            "vrrp_mcast_group4" | "vrrp_mcast_group6" | "vrrp_strict" | "vrrp_skip_check_adv_addr" | "vrrp_priority"
-            | "vrrp_iptables" | "vrrp_ipsets" | "vrrp_higher_prio_send_advert" | "vrrp_lower_prio_no_advert" => {
+            "vrrp_mcast_group4"
+            | "vrrp_mcast_group6"
+            | "vrrp_strict"
+            | "vrrp_skip_check_adv_addr"
+            | "vrrp_priority"
+            | "vrrp_iptables"
+            | "vrrp_ipsets"
+            | "vrrp_higher_prio_send_advert"
+            | "vrrp_lower_prio_no_advert" => {
                 differs(statement, "it concerns VRRP's own packets, which are no longer sent", draft);
             }
-            "lvs_sync_daemon" | "lvs_flush" | "lvs_timeouts" => lost(statement, "rendezvip balances no connections", draft),
+            "lvs_sync_daemon" | "lvs_flush" | "lvs_timeouts" => {
+                lost(statement, "rendezvip balances no connections", draft)
+            }
             _ => lost(statement, "it has no counterpart", draft),
         }
     }
@@ -170,7 +187,9 @@ fn probe(command: &str) -> ProbeDraft {
     let plain = |text: &str| text.chars().all(|sign| sign.is_ascii_alphanumeric() || "-_.".contains(sign));
     match process {
         Some(process) if plain(process) && process.len() <= 15 => ProbeDraft::Process(process.to_owned()),
-        _ if command.starts_with('/') && !command.contains(['|', '&', ';', '<', '>', '$', '`', '*', '(', '\'', '"']) => {
+        _ if command.starts_with('/')
+            && !command.contains(['|', '&', ';', '<', '>', '$', '`', '*', '(', '\'', '"']) =>
+        {
             ProbeDraft::Exec(words.into_iter().map(str::to_owned).collect())
         }
         _ => ProbeDraft::Exec(vec!["/bin/sh".to_owned(), "-c".to_owned(), command.to_owned()]),
@@ -230,7 +249,11 @@ fn notify(statement: &Statement, host: &mut Host, draft: &mut Draft) {
     match words.next() {
         Some(program) if program.starts_with('/') => {
             hook.insert(program.to_owned());
-            let how = if words.next().is_some() { "it is called with the VIPs, and with these arguments no longer" } else { "it is called with the VIPs as arguments" };
+            let how = if words.next().is_some() {
+                "it is called with the VIPs, and with these arguments no longer"
+            } else {
+                "it is called with the VIPs as arguments"
+            };
             differs(statement, how, draft);
         }
         _ => lost(statement, "a hook is a program by its absolute path", draft),
@@ -278,10 +301,9 @@ fn instance(block: &Statement, host: &mut Host, draft: &mut Draft) {
             "track_script" | "track_process" => {
                 for tracked in &statement.block {
                     found.checks.push(named(tracked.keyword(), "check"));
-                    if let Some(weight) = tracked.words.iter().position(|word| word == "weight") {
-                        if tracked.word(weight + 1) != Some("0") {
-                            differs(tracked, "a failing check takes the node's VIPs away, whatever its weight", draft);
-                        }
+                    let weight = tracked.words.iter().position(|word| word == "weight");
+                    if weight.is_some_and(|at| tracked.word(at + 1) != Some("0")) {
+                        differs(tracked, "a failing check takes the node's VIPs away, whatever its weight", draft);
                     }
                 }
             }
@@ -289,7 +311,11 @@ fn instance(block: &Statement, host: &mut Host, draft: &mut Draft) {
                 for tracked in &statement.block {
                     let own = found.interface.as_ref().is_some_and(|own| own.as_str() == tracked.keyword());
                     if !own {
-                        lost(tracked, "only the interface that carries a VIP is watched; a check of the node's own file can watch another", draft);
+                        lost(
+                            tracked,
+                            "only the interface that carries a VIP is watched; a check of the node's own file can watch another",
+                            draft,
+                        );
                     }
                 }
             }
@@ -310,12 +336,28 @@ fn instance(block: &Statement, host: &mut Host, draft: &mut Draft) {
             "virtual_routes" | "virtual_rules" => lost(statement, "set them in a hook of the node's own file", draft),
             "smtp_alert" => lost(statement, "rendezvip sends no mail; alert on its metrics", draft),
             "track_file" | "track_bfd" => lost(statement, "a check of the node's own file comes near", draft),
-            "version" | "native_ipv6" | "lvs_sync_daemon_interface" | "debug" | "dont_track_primary" | "accept"
-            | "strict_mode" | "skip_check_adv_addr" | "checksum_compatibility" | "old_unicast_checksum" | "unicast_ttl"
-            | "higher_prio_send_advert" | "lower_prio_no_advert" | "unicast_fault_no_peers" | "check_unicast_src" => {
+            "version"
+            | "native_ipv6"
+            | "lvs_sync_daemon_interface"
+            | "debug"
+            | "dont_track_primary"
+            | "accept"
+            | "strict_mode"
+            | "skip_check_adv_addr"
+            | "checksum_compatibility"
+            | "old_unicast_checksum"
+            | "unicast_ttl"
+            | "higher_prio_send_advert"
+            | "lower_prio_no_advert"
+            | "unicast_fault_no_peers"
+            | "check_unicast_src" => {
                 differs(statement, "it concerns VRRP's own packets, which are no longer sent", draft);
             }
-            "no_accept" => lost(statement, "the owner accepts what is sent to a VIP; use `attach: none` where something else terminates it", draft),
+            "no_accept" => lost(
+                statement,
+                "the owner accepts what is sent to a VIP; use `attach: none` where something else terminates it",
+                draft,
+            ),
             "promote_secondaries" => {}
             _ => lost(statement, "it has no counterpart", draft),
         }
@@ -339,7 +381,8 @@ fn addresses(block: &Statement, instance: &mut Instance, draft: &mut Draft) {
         };
         let whole = if vip.is_ipv4() { "32" } else { "128" };
         if prefix.is_some_and(|prefix| prefix != whole) {
-            differs(statement, &format!("it stands on the interface as /{whole}, so it adds no route to its subnet"), draft);
+            let how = format!("it stands on the interface as /{whole}, so it adds no route to its subnet");
+            draft.note(Fate::Differs, statement.place.at(), format!("{text}: {how}"));
         }
         let mut dev = None;
         let mut words = statement.words[1..].iter().map(String::as_str);
@@ -362,7 +405,9 @@ fn addresses(block: &Statement, instance: &mut Instance, draft: &mut Draft) {
                     draft.note(Fate::Lost, statement.place.at(), format!("label {label} of {vip}: {how}"));
                 }
                 "no_track" | "noprefixroute" | "nodad" | "-nodad" | "mngtmpaddr" => {}
-                other => draft.note(Fate::Lost, statement.place.at(), format!("{other} of {vip}: it has no counterpart")),
+                other => {
+                    draft.note(Fate::Lost, statement.place.at(), format!("{other} of {vip}: it has no counterpart"))
+                }
             }
         }
         instance.vips.push((vip, dev, statement.place.clone()));

@@ -55,8 +55,11 @@ pub fn import(
         known.entry(host.name.clone()).or_insert_with(|| plain(address));
     }
     draft.nodes = known;
-    let peers: BTreeSet<IpAddr> =
-        hosts.iter().flat_map(|host| &host.host.instances).flat_map(|instance| instance.peers.iter().copied()).collect();
+    let peers: BTreeSet<IpAddr> = hosts
+        .iter()
+        .flat_map(|host| &host.host.instances)
+        .flat_map(|instance| instance.peers.iter().copied())
+        .collect();
     for peer in peers {
         if draft.nodes.values().all(|node| node.address != peer) {
             draft.nodes.insert(name_of_address(peer), plain(peer));
@@ -223,11 +226,13 @@ fn pool(name: String, members: &[Member<'_>], hosts: &[Named], draft: &mut Draft
         return;
     }
     for (vip, instance) in &vips {
-        let on_all = members.iter().filter(|(_, other)| other.router == instance.router).all(|(_, other)| {
-            other.vips.iter().any(|(own, ..)| own == vip)
-        });
+        let on_all = members
+            .iter()
+            .filter(|(_, other)| other.router == instance.router)
+            .all(|(_, other)| other.vips.iter().any(|(own, ..)| own == vip));
         if !on_all {
-            let message = format!("{vip}: not every host of {} has it; here it is one address of the pool", instance.name);
+            let message =
+                format!("{vip}: not every host of {} has it; here it is one address of the pool", instance.name);
             draft.note(Fate::Differs, instance.place.at(), message);
         }
     }
@@ -268,11 +273,11 @@ fn pool(name: String, members: &[Member<'_>], hosts: &[Named], draft: &mut Draft
 /// The nodes of a router, the master first: by priority, then by address, the higher one first (RFC 9568, 6.4.3).
 ///
 /// Of a peer whose file was not given only the address is known: it stands behind a known `state MASTER`
-/// and before everybody else.
+/// or priority above the default of 100, and before everybody else.
 fn line(members: &[Member<'_>], hosts: &[Named], draft: &mut Draft) -> Vec<NodeName> {
     let mut line: BTreeMap<NodeName, (u8, u8)> = BTreeMap::new();
     for (at, instance) in members {
-        let rank = if instance.master { 2 } else { 0 };
+        let rank = if instance.master || instance.priority > 100 { 2 } else { 0 };
         line.entry(hosts[*at].name.clone()).or_insert((rank, instance.priority));
     }
     let mut unknown = Vec::new();
