@@ -36,6 +36,9 @@ pub const INTERVAL: Duration = Duration::from_millis(20);
 /// Two MACs whose claims are interleaved within this time claim at once; who moves twice takes longer for it.
 pub const WINDOW: Duration = Duration::from_millis(500);
 
+/// Claims kept at most: half an hour of ten VIPs; the older half goes first.
+const KEPT: usize = 1_000_000;
+
 /// A claim, and when it arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
@@ -143,7 +146,10 @@ impl Bystander {
 
     /// Everything that was claimed since `since`.
     pub fn claims(&self, since: Instant) -> Vec<Seen> {
-        self.shared.lock().seen.iter().filter(|one| one.at >= since).copied().collect()
+        let heard = self.shared.lock();
+        // One socket hears them in the order of their arrival.
+        let start = heard.seen.partition_point(|one| one.at < since);
+        heard.seen[start..].to_vec()
     }
 
     /// Claims since `since` that were made while another MAC claimed the same VIP.
@@ -288,6 +294,9 @@ fn watch(shared: &Shared, wire: &Wire, addresses: [IpAddr; 2]) {
             }
             if heard.seen.len() > before {
                 shared.changed.notify_all();
+            }
+            if heard.seen.len() > KEPT {
+                heard.seen.drain(..KEPT / 2);
             }
         }
     }

@@ -13,6 +13,7 @@ pub mod namespace;
 pub mod repository;
 pub mod screen;
 pub mod segment;
+pub mod stage;
 pub mod story;
 
 use std::fmt;

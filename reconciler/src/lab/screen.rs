@@ -3,7 +3,7 @@
 //! In: keys. Out: a page refreshed in place: nodes, VIPs, who answers for each, the last silence, what happened.
 //! Not here: the script (`story`), putting the terminal back after a crash (whoever entered the lab).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -12,10 +12,8 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, tcgetattr, tcsetattr};
 
-use super::bystander::Bystander;
-use super::client::Client;
-use super::cluster::{Cluster, Layout};
-use super::link::{Mac, mac_text};
+use super::cluster::Layout;
+use super::stage::Stage;
 use super::story::{API, NODES, WEB, span};
 use super::{LabError, Step, now};
 use crate::time::Instant;
@@ -138,12 +136,9 @@ pub fn show() -> Result<(), LabError> {
 }
 
 struct Screen {
-    client: Client,
-    bystander: Bystander,
-    cluster: Cluster,
+    stage: Stage,
     page: Page,
     began: Instant,
-    vips: BTreeSet<IpAddr>,
     owners: BTreeMap<IpAddr, String>,
     api: bool,
     /// Up to here two claimants were told of.
@@ -153,42 +148,15 @@ struct Screen {
 impl Screen {
     fn begin() -> Result<Self, LabError> {
         let began = now();
-        let mut cluster = Cluster::new(&NODES, Layout::default())?;
-        let client = Client::start(cluster.segment.client())?;
-        let bystander = Bystander::start(cluster.segment.bystander(), "eth0", cluster.segment.bystander_addresses())?;
-        let mut files = cluster.base_manifests();
-        files.push(("pools/web.yaml".to_owned(), WEB.to_owned()));
-        let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
-        cluster.repository.push("Three nodes and a pool", &files)?;
-        for name in NODES {
-            cluster.start(name)?;
-        }
+        let mut stage = Stage::new(&NODES, Layout::default(), &[("pools/web.yaml", WEB)])?;
+        stage.start_all()?;
         let page = Page {
             nodes: NODES.iter().map(|name| (*name, Health::Up)).collect(),
             chosen: 0,
             rows: Vec::new(),
             events: VecDeque::new(),
         };
-        let mut screen = Self {
-            client,
-            bystander,
-            cluster,
-            page,
-            began,
-            vips: BTreeSet::new(),
-            owners: BTreeMap::new(),
-            api: false,
-            overlapped: began,
-        };
-        screen.replan()?;
-        Ok(screen)
-    }
-
-    fn replan(&mut self) -> Result<(), LabError> {
-        self.vips = self.cluster.wanted().step(|| "`rendezvip plan`".to_owned())?.into_keys().collect();
-        self.client.watch(&self.vips);
-        self.bystander.watch(&self.vips);
-        Ok(())
+        Ok(Self { stage, page, began, owners: BTreeMap::new(), api: false, overlapped: began })
     }
 
     fn run(&mut self) -> Result<(), LabError> {
@@ -210,12 +178,12 @@ impl Screen {
 
     /// Brings the page up to date, and tells what changed.
     fn look(&mut self) {
-        let claimed = self.bystander.claimants(now().before(FRESH));
-        let report = self.client.report();
+        let claimed = self.stage.bystander.claimants(now().before(FRESH));
+        let report = self.stage.client.report();
         let at = now().since(self.began);
         self.page.rows.clear();
-        for vip in &self.vips {
-            let owner = claimed.get(vip).map_or_else(|| "nobody".to_owned(), |mac| name(&self.cluster, *mac));
+        for vip in &self.stage.vips() {
+            let owner = claimed.get(vip).map_or_else(|| "nobody".to_owned(), |mac| self.stage.name(*mac));
             let service = report.get(vip).copied().unwrap_or_default();
             let before = self.owners.insert(*vip, owner.clone());
             if let Some(before) = before.filter(|before| *before != owner) {
@@ -223,10 +191,10 @@ impl Screen {
             }
             self.page.rows.push(Row { vip: *vip, owner, silence: service.longest, lasts: service.ongoing });
         }
-        let overlaps = self.bystander.overlaps(now().before(Duration::from_secs(1)));
+        let overlaps = self.stage.bystander.overlaps(now().before(Duration::from_secs(1)));
         if let Some(one) = overlaps.iter().rfind(|one| one.at > self.overlapped) {
             self.overlapped = one.at;
-            let (mac, other) = (name(&self.cluster, one.mac), name(&self.cluster, one.other));
+            let (mac, other) = (self.stage.name(one.mac), self.stage.name(one.other));
             self.page.event(at, format!("TWO CLAIMANTS of {}: {mac} and {other}", one.vip));
         }
     }
@@ -242,59 +210,56 @@ impl Screen {
             (b'p', _) => {
                 let (text, message) = if self.api { ("", "Remove pool api") } else { (API, "Add pool api") };
                 self.api = !self.api;
-                self.client.mark();
-                self.cluster.repository.push(message, &[("pools/api.yaml", text)])?;
+                self.stage.client.mark();
                 self.page.event(at, format!("git push: {message}"));
-                let up = self.page.nodes.iter().find(|(_, health)| *health == Health::Up);
-                if let Some((name, _)) = up {
-                    self.cluster.tell(name, &["reconcile"]).step(|| format!("`rendezvip reconcile` on {name}"))?;
-                }
-                return self.replan();
+                let up =
+                    self.page.nodes.iter().find(|(_, health)| *health == Health::Up).map_or(name, |(name, _)| name);
+                return self.stage.push(message, &[("pools/api.yaml", text)], up);
             }
             (b'k', Health::Up | Health::Drained) => {
-                self.cluster.kill_daemon(name).step(|| format!("kill the daemon of {name}"))?;
+                self.stage.cluster.kill_daemon(name).step(|| format!("kill the daemon of {name}"))?;
                 (Health::Killed, "kill -9 of the daemon")
             }
             (b'h', Health::Up | Health::Drained) => {
-                self.cluster.segment.node(name).place().stop_all().step(|| format!("stop {name}"))?;
+                self.stage.cluster.segment.node(name).place().stop_all().step(|| format!("stop {name}"))?;
                 (Health::Hung, "SIGSTOP to everything")
             }
             (b'c', Health::Up | Health::Drained) => {
-                self.cluster.segment.pull_cable(name).step(|| format!("cut {name} off"))?;
+                self.stage.cluster.segment.pull_cable(name).step(|| format!("cut {name} off"))?;
                 (Health::Cut, "the cable is pulled")
             }
             (b'o', Health::Up | Health::Drained) => {
-                self.cluster.segment.power_off(name).step(|| format!("power {name} off"))?;
+                self.stage.cluster.segment.power_off(name).step(|| format!("power {name} off"))?;
                 (Health::Off, "the power goes")
             }
             (b'd', Health::Up) => {
-                self.cluster.tell(name, &["drain"]).step(|| format!("`rendezvip drain` on {name}"))?;
+                self.stage.command(name, &["drain"])?;
                 (Health::Drained, "rendezvip drain")
             }
             (b'r', Health::Killed) => {
-                self.cluster.start(name)?;
+                self.stage.cluster.start(name)?;
                 (Health::Up, "the daemon starts again")
             }
             (b'r', Health::Hung) => {
-                self.cluster.segment.node(name).place().continue_all().step(|| format!("continue {name}"))?;
+                self.stage.cluster.segment.node(name).place().continue_all().step(|| format!("continue {name}"))?;
                 (Health::Up, "SIGCONT to everything")
             }
             (b'r', Health::Cut) => {
-                self.cluster.segment.plug_cable(name).step(|| format!("plug {name} in"))?;
+                self.stage.cluster.segment.plug_cable(name).step(|| format!("plug {name} in"))?;
                 (Health::Up, "the cable is back")
             }
             (b'r', Health::Off) => {
-                self.cluster.segment.power_on(name)?;
-                self.cluster.start(name)?;
+                self.stage.cluster.segment.power_on(name)?;
+                self.stage.cluster.start(name)?;
                 (Health::Up, "the power is back")
             }
             (b'r', Health::Drained) => {
-                self.cluster.tell(name, &["resume"]).step(|| format!("`rendezvip resume` on {name}"))?;
+                self.stage.command(name, &["resume"])?;
                 (Health::Up, "rendezvip resume")
             }
             _ => return Ok(()),
         };
-        self.client.mark();
+        self.stage.client.mark();
         self.page.nodes[self.page.chosen].1 = health;
         self.page.event(at, format!("{name}: {event}"));
         Ok(())
@@ -312,10 +277,6 @@ impl Screen {
         stdout.write_all(page.as_bytes())?;
         stdout.flush()
     }
-}
-
-fn name(cluster: &Cluster, mac: Mac) -> String {
-    cluster.segment.who(mac).map_or_else(|| mac_text(mac), |node| node.name().to_owned())
 }
 
 /// The key that was pressed within a frame; the terminal's end counts as `q`.

@@ -2,7 +2,7 @@
 //!
 //! In: a place to write to. Out: the story as it happens, a table of what was promised and what was measured, and
 //! whether every promise was kept. Not here: how faults are made (`segment`), how they are measured (`client`,
-//! `bystander`), the screen that is refreshed in place (`screen`).
+//! `bystander`, `stage`), the screen that is refreshed in place (`screen`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -14,14 +14,12 @@ use std::time::Duration;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Deserialize;
 
-use super::bystander::Bystander;
-use super::client::Client;
 use super::cluster::{Cluster, Layout};
 use super::link::Mac;
 use super::repository::{MAIN, STATUS};
+use super::stage::Stage;
 use super::{LabError, Step, now};
 use crate::status::condition::{ConditionType, Truth};
-use crate::status::snapshot::MemberState;
 use crate::time::Instant;
 
 /// The nodes of the story.
@@ -41,9 +39,6 @@ const BAD: &str = "apiVersion: rendezvip/v1\nkind: VipPool\nmetadata: {name: bad
 
 /// Longer than any return takes: joining, fail-back and what a loaded machine adds.
 const PATIENCE: Duration = Duration::from_secs(40);
-
-/// How long a fault is watched after the service is back: a second claimant would show in that time.
-const WATCH: Duration = Duration::from_millis(700);
 
 /// Writes of the story that fail end it: nobody reads it any more.
 fn told(error: io::Error) -> LabError {
@@ -80,10 +75,7 @@ pub fn play(out: &mut dyn Write, colour: bool) -> Result<bool, LabError> {
 struct Story<'a> {
     out: &'a mut dyn Write,
     colour: bool,
-    client: Client,
-    bystander: Bystander,
-    cluster: Cluster,
-    wanted: BTreeMap<IpAddr, Mac>,
+    stage: Stage,
     began: Instant,
     act: String,
     promises: Vec<Promise>,
@@ -92,20 +84,8 @@ struct Story<'a> {
 impl<'a> Story<'a> {
     fn begin(out: &'a mut dyn Write, colour: bool) -> Result<Self, LabError> {
         let began = now();
-        let cluster = Cluster::new(&NODES, Layout::default())?;
-        let client = Client::start(cluster.segment.client())?;
-        let bystander = Bystander::start(cluster.segment.bystander(), "eth0", cluster.segment.bystander_addresses())?;
-        let mut story = Self {
-            out,
-            colour,
-            client,
-            bystander,
-            cluster,
-            wanted: BTreeMap::new(),
-            began,
-            act: String::new(),
-            promises: Vec::new(),
-        };
+        let stage = Stage::new(&NODES, Layout::default(), &[("pools/web.yaml", WEB)])?;
+        let mut story = Self { out, colour, stage, began, act: String::new(), promises: Vec::new() };
         story.write(&format!(
             "Three nodes ({}) on a bridge of their own; a client that asks every VIP each 5 ms;\n\
              a bystander that asks each 20 ms who has it. Nothing leaves this machine, and nothing stays.\n",
@@ -118,15 +98,8 @@ impl<'a> Story<'a> {
 
     fn forms(&mut self) -> Result<bool, LabError> {
         self.open("The cluster forms")?;
-        let mut files = self.cluster.base_manifests();
-        files.push(("pools/web.yaml".to_owned(), WEB.to_owned()));
-        let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
-        self.cluster.repository.push("Three nodes and a pool", &files)?;
-        self.replan()?;
         let start = now();
-        for name in NODES {
-            self.cluster.start(name)?;
-        }
+        self.stage.start_all()?;
         self.line("`rendezvip run` starts on each; the repository has pools/web.yaml, six IPv4 VIPs and one IPv6.")?;
         let settled = self.settle(start)?;
         self.took("all VIPs answer, each at the node that `rendezvip plan` names", Duration::from_secs(10), settled)?;
@@ -147,20 +120,20 @@ impl<'a> Story<'a> {
         self.line(
             "Client and bystander are quiet for 3 s; the frames that each node sends are counted at the bridge.",
         )?;
-        self.client.pause(true);
-        self.bystander.pause(true);
+        self.stage.client.pause(true);
+        self.stage.bystander.pause(true);
         let sent = |story: &Self| -> Result<Vec<u64>, LabError> {
             NODES
                 .iter()
-                .map(|name| story.cluster.segment.counters(name).map(|counters| counters.sent))
+                .map(|name| story.stage.cluster.segment.counters(name).map(|counters| counters.sent))
                 .collect::<io::Result<_>>()
                 .step(|| "count frames".to_owned())
         };
         let (before, start) = (sent(self)?, now());
         thread::sleep(REST);
         let (after, took) = (sent(self)?, now().since(start).as_millis().max(1));
-        self.client.pause(false);
-        self.bystander.pause(false);
+        self.stage.client.pause(false);
+        self.stage.bystander.pause(false);
         let rate = |(before, after): (&u64, &u64)| u128::from(after - before) * 1_000 / took;
         let most = before.iter().zip(&after).map(rate).max().unwrap_or_default();
         self.promise(
@@ -174,10 +147,8 @@ impl<'a> Story<'a> {
     fn commits_a_pool(&mut self) -> Result<(), LabError> {
         self.open("A pool is committed")?;
         let start = now();
-        self.cluster.repository.push("Add pool api", &[("pools/api.yaml", API)])?;
-        self.replan()?;
         self.line("pools/api.yaml, three VIPs, is pushed; `rendezvip reconcile` on edge-a stands for the web hook.")?;
-        self.command("edge-a", &["reconcile"])?;
+        self.stage.push("Add pool api", &[("pools/api.yaml", API)], "edge-a")?;
         let settled = self.settle(start)?;
         self.took("from `git push` to the wire, all three VIPs", Duration::from_secs(2), settled)
     }
@@ -187,7 +158,7 @@ impl<'a> Story<'a> {
         self.fault("edge-a", Duration::from_millis(50), Some(Duration::from_millis(100)), |cluster| {
             cluster.kill_daemon("edge-a")
         })?;
-        self.cluster.start("edge-a")?;
+        self.stage.cluster.start("edge-a")?;
         self.returns("the daemon starts again")
     }
 
@@ -196,53 +167,53 @@ impl<'a> Story<'a> {
         self.fault("edge-b", Duration::from_millis(300), None, |cluster| {
             cluster.segment.node("edge-b").place().stop_all()
         })?;
-        self.cluster.segment.node("edge-b").place().continue_all().step(|| "send SIGCONT".to_owned())?;
+        self.stage.cluster.segment.node("edge-b").place().continue_all().step(|| "send SIGCONT".to_owned())?;
         self.returns("all of it goes on (SIGCONT), with everything that it still believes")
     }
 
     fn loses_a_host(&mut self) -> Result<(), LabError> {
         self.open("The power of edge-c goes")?;
         self.fault("edge-c", Duration::from_millis(300), None, |cluster| cluster.segment.power_off("edge-c"))?;
-        self.cluster.segment.power_on("edge-c")?;
-        self.cluster.start("edge-c")?;
+        self.stage.cluster.segment.power_on("edge-c")?;
+        self.stage.cluster.start("edge-c")?;
         self.returns("the power is back; the host boots with its disk as it was")
     }
 
     fn loses_a_cable(&mut self) -> Result<(), LabError> {
         self.open("Somebody pulls the cable of edge-a")?;
         self.fault("edge-a", Duration::from_millis(300), None, |cluster| cluster.segment.pull_cable("edge-a"))?;
-        self.cluster.segment.plug_cable("edge-a").step(|| "plug the cable in".to_owned())?;
+        self.stage.cluster.segment.plug_cable("edge-a").step(|| "plug the cable in".to_owned())?;
         self.returns("the cable is back")
     }
 
     fn drains(&mut self) -> Result<(), LabError> {
         self.open("edge-b is drained for maintenance")?;
-        let (moving, start) = (self.vips_of("edge-b"), now());
-        let mac = self.mac("edge-b");
-        self.client.mark();
-        self.command("edge-b", &["drain"])?;
+        let (moving, start) = (self.stage.vips_of("edge-b"), now());
+        let mac = self.stage.mac("edge-b");
+        self.stage.client.mark();
+        self.stage.command("edge-b", &["drain"])?;
         let gone = |who: &BTreeMap<IpAddr, Mac>| moving.iter().all(|vip| who.get(vip).is_some_and(|at| *at != mac));
-        let gone = self.bystander.wait(PATIENCE, gone).map(|_| now().since(start));
+        let gone = self.stage.bystander.wait(PATIENCE, gone).map(|_| now().since(start));
         self.took("`rendezvip drain`: its VIPs are at the others", Duration::from_secs(10), gone)?;
-        thread::sleep(WATCH);
-        self.command("edge-b", &["resume"])?;
+        self.stage.watch();
+        self.stage.command("edge-b", &["resume"])?;
         let settled = self.settle(now())?;
         self.took("`rendezvip resume`: its VIPs are back", Duration::from_secs(20), settled)?;
-        thread::sleep(WATCH);
-        let all = self.vips();
-        self.nothing_lost("probes lost, there and back", &all)?;
+        self.stage.watch();
+        let lost = self.stage.lost();
+        self.none("probes lost, there and back", lost)?;
         self.one_claimant(start)
     }
 
     fn refuses_a_bad_commit(&mut self) -> Result<(), LabError> {
         self.open("A bad commit")?;
         self.line("pools/bad.yaml claims the nodes' own addresses. It is pushed, whatever `rendezvip validate` says.")?;
-        self.client.mark();
+        self.stage.client.mark();
         let start = now();
-        let before = self.cluster.status("edge-a").step(|| "ask edge-a for its status".to_owned())?.revision;
-        self.cluster.repository.push("Add pool bad", &[("pools/bad.yaml", BAD)])?;
-        self.command("edge-a", &["reconcile"])?;
-        let stalled = self.cluster.wait_status("edge-a", PATIENCE, |status| {
+        let before = self.stage.cluster.status("edge-a").step(|| "ask edge-a for its status".to_owned())?.revision;
+        self.stage.cluster.repository.push("Add pool bad", &[("pools/bad.yaml", BAD)])?;
+        self.stage.command("edge-a", &["reconcile"])?;
+        let stalled = self.stage.cluster.wait_status("edge-a", PATIENCE, |status| {
             let stalled = |one: &crate::status::condition::Condition| {
                 one.kind == ConditionType::Stalled && one.status == Truth::True
             };
@@ -262,11 +233,10 @@ impl<'a> Story<'a> {
             if refused { "refused" } else { "no Stalled condition, or it runs" },
             refused && message.is_some_and(|message| message.contains("pools/bad.yaml:")),
         )?;
-        self.cluster.repository.push("Remove pool bad", &[("pools/bad.yaml", "")])?;
-        self.command("edge-a", &["reconcile"])?;
+        self.stage.push("Remove pool bad", &[("pools/bad.yaml", "")], "edge-a")?;
         self.settle(stalled_at)?;
-        let all = self.vips();
-        self.nothing_lost("probes lost meanwhile", &all)?;
+        let lost = self.stage.lost();
+        self.none("probes lost meanwhile", lost)?;
         self.one_claimant(start)
     }
 
@@ -287,7 +257,7 @@ impl<'a> Story<'a> {
             }
         };
         self.took("status files = plan = `ip addr` = who answers on the wire", limit, told)?;
-        let (main, status) = (self.cluster.repository.files(MAIN), self.cluster.repository.files(STATUS));
+        let (main, status) = (self.stage.cluster.repository.files(MAIN), self.stage.cluster.repository.files(STATUS));
         let strange: Vec<&String> = status
             .iter()
             .filter(|(path, text)| !path.starts_with("status/") && main.get(*path) != Some(text))
@@ -300,7 +270,7 @@ impl<'a> Story<'a> {
             &if strange.is_empty() { "status/ only".to_owned() } else { format!("{strange:?}") },
             strange.is_empty() && !status.is_empty(),
         )?;
-        let log = self.cluster.repository.log(STATUS);
+        let log = self.stage.cluster.repository.log(STATUS);
         self.line(&format!("git log --first-parent {STATUS}: {} commits, the newest first", log.len()))?;
         for subject in log.iter().take(6) {
             self.line(&format!("  {subject}"))?;
@@ -324,7 +294,7 @@ impl<'a> Story<'a> {
             actual: Option<String>,
         }
         let mut told: BTreeMap<IpAddr, Option<String>> = BTreeMap::new();
-        for (path, text) in self.cluster.repository.files(STATUS) {
+        for (path, text) in self.stage.cluster.repository.files(STATUS) {
             if !path.starts_with("status/pools/") {
                 continue;
             }
@@ -333,23 +303,23 @@ impl<'a> Story<'a> {
                 Err(error) => return Ok(Some(format!("{path}: {error}"))),
             }
         }
-        let all = self.vips();
+        let all = self.stage.vips();
         let mut on: BTreeMap<IpAddr, Vec<&str>> = BTreeMap::new();
         for name in NODES {
-            let found = self.cluster.on_interface(name, &all).step(|| format!("list the addresses of {name}"))?;
+            let found = self.stage.cluster.on_interface(name, &all).step(|| format!("list the addresses of {name}"))?;
             found.into_iter().for_each(|vip| on.entry(vip).or_default().push(name));
         }
-        let claimed = self.bystander.claimants(now().before(Duration::from_millis(200)));
-        for (vip, mac) in &self.wanted {
-            let wanted = self.name(*mac);
+        let claimed = self.stage.claimed();
+        for (vip, mac) in self.stage.wanted() {
+            let wanted = self.stage.name(*mac);
             let git = told.get(vip).cloned().flatten().unwrap_or_else(|| "nobody".to_owned());
             let kernel = on.get(vip).map_or_else(|| "nobody".to_owned(), |names| names.join(" and "));
-            let wire = claimed.get(vip).map_or_else(|| "nobody".to_owned(), |mac| self.name(*mac));
+            let wire = claimed.get(vip).map_or_else(|| "nobody".to_owned(), |mac| self.stage.name(*mac));
             if [&git, &kernel, &wire].iter().any(|one| **one != wanted) {
                 return Ok(Some(format!("{vip}: plan {wanted}, git {git}, `ip addr` {kernel}, wire {wire}")));
             }
         }
-        let more = told.keys().find(|vip| !self.wanted.contains_key(*vip));
+        let more = told.keys().find(|vip| !self.stage.wanted().contains_key(*vip));
         Ok(more.map(|vip| format!("{vip} stands in git, and in no plan")))
     }
 
@@ -363,25 +333,16 @@ impl<'a> Story<'a> {
         silent: Option<Duration>,
         strike: impl FnOnce(&mut Cluster) -> io::Result<()>,
     ) -> Result<(), LabError> {
-        let (hit, mac) = (self.vips_of(victim), self.mac(victim));
-        self.line(&format!("it has {}", list(&hit)))?;
-        self.client.mark();
+        self.line(&format!("it has {}", list(&self.stage.vips_of(victim))))?;
         let start = now();
-        strike(&mut self.cluster).step(|| format!("do that to {victim}"))?;
-        let elsewhere = |who: &BTreeMap<IpAddr, Mac>| hit.iter().all(|vip| who.get(vip).is_some_and(|at| *at != mac));
-        let moved = self.bystander.wait(PATIENCE, elsewhere).is_some() && self.client.answered(&hit, PATIENCE);
-        thread::sleep(WATCH);
-        if !moved {
+        let damage = self.stage.strike(victim, PATIENCE, strike)?;
+        if !damage.taken_over {
             self.logs()?;
         }
-        let report = self.client.report();
-        let longest = hit.iter().filter_map(|vip| report.get(vip)).map(|one| one.longest).max().unwrap_or_default();
-        self.took("outage of its VIPs, as the client felt it", outage, Some(longest))?;
-        let others = self.vips().difference(&hit).copied().collect();
-        self.nothing_lost("probes lost of the others' VIPs", &others)?;
+        self.took("outage of its VIPs, as the client felt it", outage, Some(damage.outage))?;
+        self.none("probes lost of the others' VIPs", damage.others_lost)?;
         if let Some(silent) = silent {
-            let last = self.bystander.last_claim(mac, start).map_or(Duration::ZERO, |at| at.since(start));
-            self.took("last claim by the dead owner", silent, Some(last))?;
+            self.took("last claim by the dead owner", silent, Some(damage.last_claim.unwrap_or_default()))?;
         }
         self.one_claimant(start)
     }
@@ -390,92 +351,34 @@ impl<'a> Story<'a> {
     fn returns(&mut self, how: &str) -> Result<(), LabError> {
         self.line(&format!("then {how}"))?;
         let start = now();
-        self.client.mark();
+        self.stage.client.mark();
         let settled = self.settle(start)?;
         self.took("it is back, with its VIPs", PATIENCE, settled)?;
-        thread::sleep(WATCH);
-        let all = self.vips();
-        self.nothing_lost("probes lost on the way back", &all)?;
+        self.stage.watch();
+        let lost = self.stage.lost();
+        self.none("probes lost on the way back", lost)?;
         self.one_claimant(start)
     }
 
-    /// Waits until every VIP is claimed by the node that the plan names, and answers, and every node is alive.
+    /// Waits until all is as the plan says; how long that took since `since`.
     fn settle(&mut self, since: Instant) -> Result<Option<Duration>, LabError> {
-        let vips = self.vips();
-        self.client.watch(&vips);
-        self.bystander.watch(&vips);
-        let wanted = self.wanted.clone();
-        let settled =
-            self.bystander.wait(PATIENCE, |who| *who == wanted).is_some() && self.client.answered(&vips, PATIENCE);
-        let took = now().since(since);
-        let alive = settled
-            && self
-                .cluster
-                .wait_status(NODES[0], PATIENCE, |status| {
-                    status.members.iter().all(|member| member.state == MemberState::Alive)
-                })
-                .is_some();
-        if alive {
-            return Ok(Some(took));
+        match self.stage.settle(PATIENCE) {
+            Ok(()) => Ok(Some(now().since(since))),
+            Err(wrong) => {
+                self.line(&format!("waited in vain: {wrong}"))?;
+                self.logs()?;
+                Ok(None)
+            }
         }
-        let claimed = self.bystander.claimants(now().before(Duration::from_millis(200)));
-        let wrong: Vec<String> = wanted
-            .iter()
-            .filter(|(vip, mac)| claimed.get(*vip) != Some(*mac))
-            .map(|(vip, mac)| {
-                let has = claimed.get(vip).map_or_else(|| "nobody".to_owned(), |mac| self.name(*mac));
-                format!("{vip} is at {has} instead of {}", self.name(*mac))
-            })
-            .collect();
-        self.line(&format!(
-            "waited in vain: {}",
-            if wrong.is_empty() { "a node is not alive".into() } else { wrong.join("; ") }
-        ))?;
-        self.logs()?;
-        Ok(None)
     }
 
     fn logs(&mut self) -> Result<(), LabError> {
-        for name in NODES {
-            let ended = self.cluster.ended(name).map_or_else(String::new, |status| format!(" (ended: {status})"));
-            self.line(&format!("the end of the log of {name}{ended}:"))?;
-            let tail = self.cluster.log_tail(name);
-            let lines: Vec<&str> = tail.lines().collect();
-            for line in lines.iter().skip(lines.len().saturating_sub(8)) {
-                self.line(&format!("  | {line}"))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn command(&mut self, name: &str, arguments: &[&str]) -> Result<(), LabError> {
-        self.cluster.tell(name, arguments).map(drop).step(|| format!("`rendezvip {}` on {name}", arguments.join(" ")))
-    }
-
-    fn replan(&mut self) -> Result<(), LabError> {
-        self.wanted = self.cluster.wanted().step(|| "`rendezvip plan`".to_owned())?;
-        Ok(())
-    }
-
-    fn vips(&self) -> BTreeSet<IpAddr> {
-        self.wanted.keys().copied().collect()
-    }
-
-    fn vips_of(&self, name: &str) -> BTreeSet<IpAddr> {
-        let mac = self.mac(name);
-        self.wanted.iter().filter(|(_, owner)| **owner == mac).map(|(vip, _)| *vip).collect()
-    }
-
-    fn mac(&self, name: &str) -> Mac {
-        self.cluster.segment.node(name).seat().mac()
-    }
-
-    fn name(&self, mac: Mac) -> String {
-        self.cluster.segment.who(mac).map_or_else(|| super::link::mac_text(mac), |node| node.name().to_owned())
+        let logs = self.stage.logs();
+        logs.lines().try_for_each(|line| self.line(line))
     }
 
     fn owners(&self) -> String {
-        NODES.map(|name| format!("{name} {}", list(&self.vips_of(name)))).join("; ")
+        NODES.map(|name| format!("{name} {}", list(&self.stage.vips_of(name)))).join("; ")
     }
 
     // Promises.
@@ -485,22 +388,15 @@ impl<'a> Story<'a> {
         self.promise(what, &format!("at most {}", span(limit)), &measured, took.is_some_and(|took| took <= limit))
     }
 
-    fn nothing_lost(&mut self, what: &str, vips: &BTreeSet<IpAddr>) -> Result<(), LabError> {
-        let report = self.client.report();
-        let lost: u64 = vips.iter().filter_map(|vip| report.get(vip)).map(|one| one.lost).sum();
-        self.promise(what, "none", &if lost == 0 { "none".to_owned() } else { lost.to_string() }, lost == 0)
+    fn none(&mut self, what: &str, count: u64) -> Result<(), LabError> {
+        let measured = if count == 0 { "none".to_owned() } else { count.to_string() };
+        self.promise(what, "none", &measured, count == 0)
     }
 
     fn one_claimant(&mut self, since: Instant) -> Result<(), LabError> {
-        let overlaps = self.bystander.overlaps(since);
-        let measured = overlaps.first().map_or_else(
-            || "never".to_owned(),
-            |one| {
-                let (mac, other) = (self.name(one.mac), self.name(one.other));
-                format!("{mac} and {other} for {}, {} in", one.vip, span(one.at.since(since)))
-            },
-        );
-        self.promise("two claimants of one VIP", "never", &measured, overlaps.is_empty())
+        let overlaps = self.stage.overlaps(since);
+        let measured = overlaps.first().map_or("never", String::as_str);
+        self.promise("two claimants of one VIP", "never", measured, overlaps.is_empty())
     }
 
     fn promise(&mut self, what: &str, promised: &str, measured: &str, kept: bool) -> Result<(), LabError> {
