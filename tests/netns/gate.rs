@@ -87,3 +87,66 @@ fn who_flushes_the_ruleset_leaves_the_gate_standing() {
         gate.guard(&[], &[vip("10.99.0.100")]).unwrap();
     });
 }
+
+#[test]
+fn an_ordinary_table_is_watched_and_made_again() {
+    within("gate::an_ordinary_table_is_watched_and_made_again", || {
+        veth();
+        let mut gate = Gate::open_as(Keeping::Ordinary).unwrap();
+        let mut watch = gate.watch().unwrap();
+        gate.interfaces(&[guarded("va", None)]).unwrap();
+        gate.guard(&[vip("10.99.0.100")], &[]).unwrap();
+        gate.lease(clock::lease_end(clock::now() + Duration::from_secs(60))).unwrap();
+        assert!(!watch.touched(), "our own changes are none of somebody else's");
+        let Ok(flushed) = Command::new("nft").args(["flush", "ruleset"]).output() else {
+            println!("skipped: nft is not installed");
+            return;
+        };
+        assert!(flushed.status.success(), "{flushed:?}");
+        assert!(watch.touched());
+        gate.rebuild().unwrap();
+        let listed = Command::new("nft").args(["list", "table", "netdev", "rendezvip"]).output().unwrap();
+        let listed = String::from_utf8_lossy(&listed.stdout);
+        for part in ["10.99.0.100", "egress-va", "expires"] {
+            assert!(listed.contains(part), "{part} is missing:\n{listed}");
+        }
+        // A change that meets a flushed table makes it again too; nobody has to look first.
+        Command::new("nft").args(["flush", "ruleset"]).output().unwrap();
+        gate.lease(clock::lease_end(clock::now() + Duration::from_secs(60))).unwrap();
+        assert!(watch.touched());
+        drop(gate);
+        // A newer daemon makes an owned one out of it, and keeps what it guards.
+        let gate = Gate::open().unwrap();
+        assert_eq!((gate.keeping(), gate.guarded().len()), (Keeping::Owned, 1));
+    });
+}
+
+fn timed(what: &str, work: impl FnOnce()) {
+    let start = std::time::Instant::now();
+    work();
+    println!("{what}: {:?}", start.elapsed());
+}
+
+#[test]
+fn a_renewal_is_quick() {
+    within("gate::a_renewal_is_quick", || {
+        veth();
+        let mut gate = Gate::open().unwrap();
+        let all: Vec<_> = vips(10_000).collect();
+        timed("put on an interface", || gate.interfaces(&[guarded("va", Some("fe80::1"))]).unwrap());
+        timed("guard 10,000", || gate.guard(&all, &[]).unwrap());
+        timed("hold 3,333", || gate.hold(&all[..3_333], &[]).unwrap());
+        let mut times: Vec<Duration> = (0..1_000)
+            .map(|_| {
+                let start = std::time::Instant::now();
+                gate.lease(clock::lease_end(clock::now() + Duration::from_millis(160))).unwrap();
+                start.elapsed()
+            })
+            .collect();
+        times.sort_unstable();
+        println!("renewal: p50 {:?}, p99 {:?}, max {:?}", times[500], times[990], times[999]);
+        assert!(times[500] < Duration::from_millis(5), "{:?}", times[500]);
+        timed("rebuild", || gate.rebuild().unwrap());
+        timed("release 3,333", || gate.hold(&[], &all[..3_333]).unwrap());
+    });
+}

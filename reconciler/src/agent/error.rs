@@ -6,6 +6,8 @@
 use std::fmt;
 use std::io;
 
+use nix::errno::Errno;
+
 /// The kind of trouble; each has a stable code and a section in `docs/errors.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostCode {
@@ -131,6 +133,15 @@ impl HostError {
         Self::new(code, "listen on", object, error.raw_os_error())
     }
 
+    /// What went wrong, without its code.
+    pub fn message(&self) -> String {
+        let what = format!("cannot {} {}", self.operation, self.object);
+        match self.errno.map(Errno::from_raw) {
+            Some(errno) => format!("{what}: {} ({errno:?})", errno.desc()),
+            None => what,
+        }
+    }
+
     /// What the operator can do about it.
     pub const fn help(&self) -> &'static str {
         self.code.help()
@@ -139,12 +150,7 @@ impl HostError {
 
 impl fmt::Display for HostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error[{}]: cannot {} {}", self.code.code(), self.operation, self.object)?;
-        if let Some(errno) = self.errno {
-            let errno = nix::errno::Errno::from_raw(errno);
-            write!(f, ": {} ({errno:?})", errno.desc())?;
-        }
-        Ok(())
+        write!(f, "error[{}]: {}", self.code.code(), self.message())
     }
 }
 
@@ -159,15 +165,39 @@ pub(crate) fn errno(error: &io::Error) -> i32 {
 mod tests {
     use super::*;
 
+    /// One error of each code, as the ports make them.
+    fn examples() -> [HostError; 10] {
+        let bind = io::Error::from_raw_os_error(libc::EADDRINUSE);
+        [
+            HostError::raw("open a packet socket on", "eth7", libc::ENODEV),
+            HostError::bind("0.0.0.0:7847", &bind),
+            HostError::admin("add the address", "10.99.0.100 on eth0", libc::EPERM),
+            HostError::raw("open a packet socket on", "eth0", libc::EPERM),
+            HostError::new(HostCode::NoNfTables, "open", "the gate", Some(libc::EOPNOTSUPP)),
+            HostError::new(HostCode::KernelTooOld, "hold a lease on", "Linux 5.10.0-30-amd64", None),
+            HostError::new(HostCode::Ipv6Disabled, "add the address", "fd99::100 on eth0", Some(libc::EACCES)),
+            HostError::new(HostCode::GateOwned, "open", "the gate (table rendezvip)", Some(libc::EPERM)),
+            HostError::new(HostCode::Keeper, "start", "the keeper", Some(libc::EAGAIN)),
+            HostError::admin("add the address", "10.99.0.100 on eth0", libc::EEXIST),
+        ]
+    }
+
     #[test]
-    fn an_error_names_the_operation_its_object_and_the_kernels_answer() {
-        insta::assert_snapshot!(
-            HostError::admin("add the address", "10.99.0.100 to eth0", libc::EPERM),
-            @"error[RV0303]: cannot add the address 10.99.0.100 to eth0: Operation not permitted (EPERM)"
-        );
-        insta::assert_snapshot!(
-            HostError::bind("0.0.0.0:7847", &io::Error::from_raw_os_error(libc::EADDRINUSE)),
-            @"error[RV0302]: cannot listen on 0.0.0.0:7847: Address already in use (EADDRINUSE)"
-        );
+    fn the_manual_shows_each_error_as_it_is_told() {
+        let manual = include_str!("../../../docs/errors.md");
+        for error in examples() {
+            let code = error.code.code();
+            let start = manual.find(&format!("## {code}: ")).unwrap_or_else(|| panic!("no section {code}"));
+            let section = manual[start + 3..].split("\n## ").next().unwrap();
+            let told = format!("{error}\n  = help: {}\n", error.help());
+            assert!(section.contains(&told), "the section of {code} does not show:\n{told}");
+        }
+    }
+
+    #[test]
+    fn a_missing_capability_is_named() {
+        assert_eq!(HostError::admin("x", "y", libc::EPERM).code, HostCode::NoNetAdmin);
+        assert_eq!(HostError::raw("x", "y", libc::EACCES).code, HostCode::NoNetRaw);
+        assert_eq!(HostError::raw("x", "y", libc::ENXIO).code, HostCode::InterfaceMissing);
     }
 }

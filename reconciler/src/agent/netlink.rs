@@ -176,7 +176,11 @@ impl fmt::Display for Edit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Add { vip, interface } | Self::Remove { vip, interface } => {
-                write!(f, "{vip} (interface {interface})")
+                // By name where it still has one.
+                match nix::net::if_::if_indextoname(*interface) {
+                    Ok(name) => write!(f, "{vip} on {}", name.to_string_lossy()),
+                    Err(_) => write!(f, "{vip} on interface {interface}"),
+                }
             }
             Self::Linger(vip) | Self::StopLingering(vip) => write!(f, "{vip}"),
         }

@@ -630,13 +630,18 @@ impl Gate {
     /// so leftover addresses are silent while they are cleaned away. Another living owner is waited for half a second (a
     /// keeper at its last work), then an error.
     pub fn open() -> Result<Self, HostError> {
+        Self::open_as(Keeping::Owned)
+    }
+
+    /// The same with no more than this strength: with `Ordinary` as if the kernel were older than Linux 6.9.
+    pub fn open_as(keeping: Keeping) -> Result<Self, HostError> {
         check_kernel()?;
         let table = Table::open()?;
         // The kernel refuses a send that is larger than the buffer: 65,536 VIPs in one transaction are 2 MiB.
         table.channel.set_buffers(8 << 20, 1 << 20);
         let mut gate = Self {
             table,
-            keeping: Keeping::Owned,
+            keeping,
             slack: super::clock::tick() * 2,
             interfaces: Vec::new(),
             guarded: BTreeSet::new(),
