@@ -89,6 +89,15 @@ fn leftovers_of_an_earlier_life_are_found_and_taken_away() {
 }
 
 #[test]
+fn a_host_without_any_address_has_no_leftovers() {
+    within("host::a_host_without_any_address_has_no_leftovers", || {
+        let mut leftovers = Vec::new();
+        Netlink::open().unwrap().leftovers(&mut leftovers).unwrap();
+        assert_eq!(leftovers, []);
+    });
+}
+
+#[test]
 fn the_monitor_tells_what_others_do() {
     within("host::the_monitor_tells_what_others_do", || {
         let interface = veth();

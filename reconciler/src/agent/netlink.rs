@@ -329,8 +329,8 @@ impl Netlink {
                 }
             });
             match dumped {
-                // A kernel without IPv6 has no such routes.
-                Err(error) if family == IPV6 && error.errno == Some(libc::EOPNOTSUPP) => {}
+                // A kernel without IPv6 has no such routes, a namespace without any address no such table.
+                Err(error) if matches!(error.errno, Some(libc::EOPNOTSUPP | libc::ENOENT)) => {}
                 other => other?,
             }
         }

@@ -72,6 +72,9 @@ const TYPE_IPV6: u32 = 8;
 const TYPE_TIME: u32 = 43;
 /// NFT_SET_INTERVAL | NFT_SET_TIMEOUT.
 const INTERVAL_TIMEOUT: u32 = 0x4 | 0x10;
+/// The most VIPs that a repository may have. A set whose size is known gets its hash table at once (0.7 MiB); one that grows
+/// took 40 ms instead of 5 for 10,000 elements, and the lease cannot be renewed meanwhile.
+const MOST: u32 = 65_536;
 /// What nft keeps beside `typeof meta time` (byte order, NFTNL_UDATA_SET_TYPEOF), so that `nft list` prints dates.
 const LEASE_UDATA: &[u8] = &[0, 4, 1, 0, 0, 0, 3, 14, 0, 4, 9, 0, 0, 0, 1, 6, 0, 4, 30, 0, 0, 0];
 /// Keys in network byte order.
@@ -210,6 +213,11 @@ impl Batch {
             w.put_be32(4, key);
             w.put_be32(5, length);
             w.put_be32(10, id);
+            if flags == 0 {
+                let description = w.nest(9);
+                w.put_be32(1, MOST);
+                w.end_nest(description);
+            }
             w.put(13, udata);
         });
     }
