@@ -4,8 +4,6 @@
 
 use std::fmt;
 
-use crate::agent::error::HostError;
-
 /// A command that failed. `docs/errors.md` has a section for each code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -21,12 +19,6 @@ impl Failure {
     /// A failure with its remedy.
     pub fn new(code: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { code, message: message.into(), help: help.into() }
-    }
-}
-
-impl From<HostError> for Failure {
-    fn from(error: HostError) -> Self {
-        Self::new(error.code.code(), error.message(), error.help())
     }
 }
 
