@@ -2,6 +2,7 @@
 
 mod examples;
 mod import;
+mod keygen;
 mod plan;
 mod validate;
 

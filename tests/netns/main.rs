@@ -7,6 +7,7 @@
 
 use std::process::Command;
 
+mod announce;
 mod frames;
 mod gate;
 mod host;
