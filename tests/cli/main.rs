@@ -1,9 +1,11 @@
 //! The command line as scripts and people meet it: stdout, stderr and exit code in one snapshot.
 
+mod errors;
 mod examples;
 mod import;
 mod keygen;
 mod plan;
+mod schema;
 mod validate;
 
 use std::path::{Path, PathBuf};

@@ -12,6 +12,7 @@ pub mod lab;
 pub mod plan;
 pub mod render;
 pub mod revision;
+pub mod schema;
 pub mod simulate;
 pub mod terminal;
 pub mod validate;
@@ -38,6 +39,7 @@ enum Command {
     Plan(plan::PlanArgs),
     Render(render::Render),
     Import(import::Import),
+    Schema(schema::SchemaCommand),
     Keygen(keygen::Keygen),
     Lab(lab::Lab),
     Simulate(simulate::Simulate),
@@ -78,6 +80,7 @@ fn run(command: Command) -> Exit {
         Command::Plan(args) => plan::run(&args),
         Command::Render(args) => render::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Lab(_) | Command::LabEnter(_) | Command::LabInit(_) | Command::Git => Exit::Usage,
         Command::Simulate(args) => simulate::run(&args),

@@ -83,7 +83,13 @@ pub(crate) fn parse(text: &str) -> Result<Range, Fault> {
     let range = if let Some((address, length)) = text.split_once('/') {
         cidr(text, address, length)?
     } else if let Some((first, last)) = text.split_once('-') {
-        let (first, last) = (address(first.trim())?, address(last.trim())?);
+        let first = address(first.trim())?;
+        let last = address(last.trim()).map_err(|mut fault| {
+            if !last.contains(['.', ':']) {
+                fault.help = format!("write both ends of the range in full, as in `{first}-{first}`");
+            }
+            fault
+        })?;
         if first.is_ipv4() != last.is_ipv4() {
             let message = format!("{} goes from one family to the other", quoted(text));
             return Err(fault(Code::BadRange, message, "write a range for IPv4 and one for IPv6"));

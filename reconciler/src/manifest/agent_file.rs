@@ -14,8 +14,8 @@ use ipnet::IpNet;
 use super::diagnostic::{Code, Diagnostic, Span, quoted};
 use super::fields::{Fields, Reader, is_null};
 use super::kinds::DEFAULT_PORT;
-use super::tree::{self, Node};
-use crate::name::{CheckName, InterfaceName, NodeName};
+use super::tree::{self, Node, Value};
+use crate::name::{CheckName, InterfaceName, NameError, NodeName};
 
 /// Where the file is unless somebody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/rendezvip/node.yaml";
@@ -45,6 +45,13 @@ pub struct AgentFile {
     pub hooks: Hooks,
     /// `announce`: rates per interface.
     pub announce: Announce,
+}
+
+impl AgentFile {
+    /// Which declared node this host is: `node`, or the host's name in lower case.
+    pub fn node_name(&self, host_name: &str) -> Result<NodeName, NameError> {
+        self.node.clone().map_or_else(|| NodeName::new(&host_name.to_lowercase()), Ok)
+    }
 }
 
 /// `source`.
@@ -244,19 +251,22 @@ fn read(r: &mut Reader<'_>, root: &Node) -> Option<AgentFile> {
         "hooks",
         "announce",
     ];
-    let fields = r.mapping(root, "an Agent", &known)?;
+    // Of another kind every key would be unknown, which helps nobody.
     for (key, right) in [("apiVersion", "rendezvip/v1"), ("kind", "Agent")] {
-        let Some(node) = r.require(&fields, key, "an Agent") else { continue };
-        let Some(text) = r.text(node, key) else { continue };
-        if text != right {
+        let Value::Mapping(entries) = &root.value else { break };
+        let value = entries.iter().find(|(k, _)| k.text == key).map(|(_, value)| value);
+        if let Some((node, Value::Scalar { text, .. })) = value.map(|node| (node, &node.value))
+            && text != right
+        {
             let message = format!("{key} is {}, not `{right}`", quoted(text));
-            r.error(
-                Code::NotAnAgentFile,
-                node.span,
-                message,
-                "a node's own file has `kind: Agent`; other kinds belong into the repository",
-            );
+            let help = "a node's own file has `kind: Agent`; other kinds belong into the repository";
+            r.error(Code::NotAnAgentFile, node.span, message, help);
+            return None;
         }
+    }
+    let fields = r.mapping(root, "an Agent", &known)?;
+    for key in ["apiVersion", "kind"] {
+        r.require(&fields, key, "an Agent").and_then(|node| r.text(node, key));
     }
     let node = fields.get("node").filter(|node| !is_null(node)).map(|node| r.name::<NodeName>(node, "node"));
     let source = r.require(&fields, "source", "an Agent").and_then(|node| source(r, node));
@@ -832,6 +842,8 @@ mod tests {
         assert_eq!(file.control, PathBuf::from("/var/lib/rendezvip/control.sock"));
         assert_eq!(file.allow, Allow::default());
         assert_eq!(file.announce, Announce { rate: 10_000, refresh: 15 });
+        assert_eq!(file.node_name("Edge-A.example").unwrap().as_str(), "edge-a.example");
+        assert!(file.node_name("edge_a").is_err());
         assert_eq!((file.node, file.checks.len(), file.hooks), (None, 0, Hooks::default()));
     }
 

@@ -271,7 +271,6 @@ codes! {
     BadRate = "RV0507" Error "not a rate",
     BadUrl = "RV0508" Error "a URL that cannot be followed",
     VerifyIncomplete = "RV0509" Error "verification without keys",
-    HostName = "RV0510" Error "a host name that cannot be a node's name",
     BadBranch = "RV0511" Error "not a branch name",
 }
 

@@ -145,7 +145,12 @@ impl Reader<'_> {
         if value.is_none() {
             let end = super::diagnostic::Position { column: fields.span.start.column + 1, ..fields.span.start };
             let span = Span { start: fields.span.start, end };
-            self.report(Diagnostic::new(Code::MissingKey, self.file, span, format!("{what} has no `{key}`")));
+            self.error(
+                Code::MissingKey,
+                span,
+                format!("{what} has no `{key}`"),
+                format!("write `{key}: …`; it has no default"),
+            );
         }
         value
     }
@@ -310,7 +315,7 @@ impl Reader<'_> {
     }
 
     /// A list of names, each once.
-    pub fn names<T: FromStr<Err = NameError> + PartialEq>(
+    pub fn names<T: FromStr<Err = NameError> + PartialEq + std::fmt::Display>(
         &mut self,
         node: &Node,
         what: &str,
@@ -320,7 +325,7 @@ impl Reader<'_> {
         for node in self.list(node, what).unwrap_or_default() {
             let Some(name) = self.name::<T>(node, item) else { continue };
             if let Some((_, first)) = names.iter().find(|(other, _)| *other == name) {
-                let message = format!("{item} is twice in {what}");
+                let message = format!("`{name}` is twice in {what}");
                 let label = format!("first at line {}, column {}", first.start.line, first.start.column);
                 self.report(Diagnostic::new(Code::TwiceInList, self.file, node.span, message).label(label));
                 continue;

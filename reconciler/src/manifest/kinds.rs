@@ -130,7 +130,7 @@ fn kind<'n>(r: &mut Reader<'_>, document: &'n Document) -> Option<Kind<'n>> {
     let text = r.text(version, "apiVersion")?;
     let group = text.split_once('/').map_or(text, |(group, _)| group);
     if group != GROUP {
-        let near = meant(group, &[GROUP]).is_some();
+        let near = meant(group.split('.').next().unwrap_or(group), &[GROUP]).is_some();
         if near {
             let message = format!("apiVersion {} is another group's, so this document is skipped", quoted(text));
             let near = Diagnostic::new(Code::NearGroup, r.file, version.span, message);

@@ -16,6 +16,7 @@ pub mod diagnostic;
 mod fields;
 pub mod kinds;
 pub mod listing;
+pub mod schema;
 pub mod tree;
 
 use std::sync::Arc;

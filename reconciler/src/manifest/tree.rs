@@ -68,7 +68,7 @@ pub(crate) struct Tree {
 /// The text of a file without its byte order mark, or why it is none.
 pub(crate) fn text<'a>(file: &Arc<str>, bytes: &'a [u8]) -> Result<&'a str, Diagnostic> {
     if bytes.len() > LONGEST_FILE {
-        let message = format!("the file has {} bytes; at most {LONGEST_FILE} are read", bytes.len());
+        let message = format!("the file has more than {LONGEST_FILE} bytes");
         return Err(Diagnostic::new(Code::TooBig, file, Span::FIRST, message)
             .help("split it, or write ranges and CIDRs instead of single addresses"));
     }

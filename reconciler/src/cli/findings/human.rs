@@ -47,8 +47,9 @@ pub(super) fn render(report: &Report<'_>, colour: bool) -> String {
                 std::str::from_utf8(bytes).map(lines).unwrap_or_default()
             })
         });
-        let line = source.and_then(|lines| lines.get(diagnostic.place.span.start.line as usize - 1).copied());
-        one(&mut text, &paint, diagnostic, line.filter(|line| !line.trim().is_empty()));
+        let span = diagnostic.place.span;
+        let line = source.and_then(|lines| lines.get(span.start.line as usize - 1).copied());
+        one(&mut text, &paint, diagnostic, line.filter(|line| !line.trim().is_empty() && span.start != span.end));
         text.push('\n');
     }
     if report.diagnostics.len() > SHOWN {

@@ -25,6 +25,16 @@ fn uri(path: &str) -> String {
     })
 }
 
+/// Where a code's section begins, by the rule that forges make anchors of headings by.
+fn anchor(code: Code) -> String {
+    let heading = format!("{code}: {}", code.title()).to_lowercase();
+    heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -".contains(*c))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
 /// Rules are those that occur; columns count characters (3.14.17).
 pub(super) fn render(report: &Report<'_>) -> String {
     let codes: BTreeSet<Code> = report.diagnostics.iter().map(|d| d.code).collect();
@@ -34,7 +44,7 @@ pub(super) fn render(report: &Report<'_>) -> String {
             json!({
                 "id": code.as_str(),
                 "shortDescription": { "text": code.title() },
-                "helpUri": format!("{}/blob/main/docs/errors.md#{}", env!("CARGO_PKG_REPOSITORY"), code.as_str().to_lowercase()),
+                "helpUri": format!("{}/blob/main/docs/errors.md#{}", env!("CARGO_PKG_REPOSITORY"), anchor(*code)),
                 "defaultConfiguration": { "level": code.severity().as_str() },
             })
         })
