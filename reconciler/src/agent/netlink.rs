@@ -105,12 +105,20 @@ impl fmt::Debug for Interface {
 }
 
 impl Interface {
-    /// A link-local address of the node's own here: what solicitations of a lingering VIP are sent from.
+    /// An IPv6 address of the node's own here, link-local before others: what solicitations of a lingering VIP are sent
+    /// from.
     pub fn own6(&self) -> Option<Ipv6Addr> {
-        self.addresses.values().find_map(|address| match address.address {
-            IpAddr::V6(v6) if v6.is_unicast_link_local() && !address.is_ours() && !address.is_duplicate() => Some(v6),
+        let own = self.addresses.values().filter(|address| !address.is_ours() && !address.is_duplicate());
+        let own6 = own.filter_map(|address| match address.address {
+            IpAddr::V6(v6) if !v6.is_loopback() => Some(v6),
             _ => None,
-        })
+        });
+        own6.max_by_key(Ipv6Addr::is_unicast_link_local)
+    }
+
+    /// What a change of the interface itself changes.
+    fn link(&self) -> (&InterfaceName, Option<MacAddr>, bool, bool) {
+        (&self.name, self.mac, self.up, self.running)
     }
 }
 
@@ -419,15 +427,13 @@ impl Snapshot {
             NEWLINK => {
                 let Some(mut link) = parse_link(message.body) else { return };
                 let index = link.index;
-                if let Some(known) = self.interfaces.get_mut(&index) {
-                    std::mem::swap(&mut link.addresses, &mut known.addresses);
-                    if link == *known {
-                        std::mem::swap(&mut link.addresses, &mut known.addresses);
-                        return;
-                    }
-                }
+                let old = self.interfaces.remove(&index);
+                let same = old.as_ref().map(Interface::link) == Some(link.link());
+                link.addresses = old.map(|old| old.addresses).unwrap_or_default();
                 self.interfaces.insert(index, link);
-                changes.push(Change::Link(index));
+                if !same {
+                    changes.push(Change::Link(index));
+                }
             }
             DELLINK => {
                 // A bridge says DELLINK of family AF_BRIDGE when a port leaves it: the interface stays.
@@ -466,8 +472,7 @@ impl Snapshot {
         }
         for (index, new) in &later.interfaces {
             let old = self.interfaces.get(index);
-            let link = |of: &Interface| (of.name.clone(), of.mac, of.up, of.running);
-            if old.map(link) != Some(link(new)) {
+            if old.map(Interface::link) != Some(new.link()) {
                 changes.push(Change::Link(*index));
             }
             changes.extend(
