@@ -29,6 +29,9 @@ pub const MOST_FILES: usize = 20_000;
 /// Most bytes of all files together.
 pub const MOST_BYTES: usize = 64 << 20;
 
+/// Most problems that are told; a repository that is all wrong is not held in memory twice over.
+pub const MOST_DIAGNOSTICS: usize = 10_000;
+
 /// A file of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
@@ -79,6 +82,14 @@ pub fn load(files: &[SourceFile]) -> Loaded {
         if let Some(broken) = tree.broken {
             diagnostics.push(broken);
             draft.incomplete = true;
+        }
+        if diagnostics.len() >= MOST_DIAGNOSTICS {
+            diagnostics.truncate(MOST_DIAGNOSTICS);
+            let message = format!("more than {MOST_DIAGNOSTICS} problems; files after this one were not read");
+            let help = "point `source.git.path` at the folder of the manifests alone";
+            diagnostics.push(Diagnostic::new(Code::TooBig, &file, Span::FIRST, message).help(help));
+            draft.incomplete = true;
+            break;
         }
     }
     let desired = cross::check(draft, &mut diagnostics);
@@ -490,6 +501,15 @@ spec: {placement: even, failover: {heartbeat: 5ms, profile: slow}}
         assert_eq!(problems("a: b\0\n"), ["1:5-1:6 RV0102"]);
         let loaded = load(&[SourceFile { path: "x.yaml".into(), text: b"a: b\nb: \xff\n".to_vec() }]);
         insta::assert_snapshot!(loaded.diagnostics[0], @"x.yaml:2:4: error[RV0102]: byte 0xff is not UTF-8: this is not a text file");
+    }
+
+    #[test]
+    fn a_repository_that_is_all_wrong_is_told_in_bounds() {
+        let wrong = pool("web", &format!("  addresses:\n{}", "    - x\n".repeat(20_000)));
+        let loaded = load_all(&[("a.yaml", &wrong), ("b.yaml", &wrong)]);
+        assert_eq!(loaded.diagnostics.len(), MOST_DIAGNOSTICS + 1);
+        assert_eq!(loaded.diagnostics[0].code, Code::TooBig);
+        assert!(loaded.desired.is_none());
     }
 
     #[test]
