@@ -22,7 +22,7 @@ pub mod protocol;
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -101,13 +101,6 @@ pub enum StatusTarget {
 impl GitConfig {
     /// What a node's own file says; `node` signs status commits.
     pub fn new(file: &agent_file::AgentFile, node: &NodeName) -> Result<Self, Problem> {
-        let remote = |url: &str, key: &Path, hosts: &Path| Remote {
-            url: url.to_owned(),
-            ssh_key_file: Some(key.to_owned()),
-            known_hosts_file: Some(hosts.to_owned()),
-            credentials_file: None,
-            ca_file: None,
-        };
         let source = match &file.source {
             agent_file::Source::Directory(_) => None,
             agent_file::Source::Git(git) => {
@@ -117,7 +110,13 @@ impl GitConfig {
                     return Err(Problem::new(Code::Unsupported, message));
                 }
                 Some(GitSource {
-                    remote: remote(&git.url, &git.ssh_key_file, &git.known_hosts_file),
+                    remote: Remote {
+                        url: git.url.clone(),
+                        ssh_key_file: Some(git.ssh_key_file.clone()),
+                        known_hosts_file: Some(git.known_hosts_file.clone()),
+                        credentials_file: git.credentials_file.clone(),
+                        ca_file: git.ca_file.clone(),
+                    },
                     branch: git.branch.clone(),
                     path: git.path.clone(),
                 })
@@ -125,8 +124,21 @@ impl GitConfig {
         };
         let status = file.status.as_ref().map(|status| match status {
             agent_file::StatusTarget::Directory(path) => StatusTarget::Directory(path.clone()),
-            agent_file::StatusTarget::Git { url, branch, ssh_key_file, known_hosts_file } => StatusTarget::Git {
-                remote: remote(url, ssh_key_file, known_hosts_file),
+            agent_file::StatusTarget::Git {
+                url,
+                branch,
+                ssh_key_file,
+                known_hosts_file,
+                credentials_file,
+                ca_file,
+            } => StatusTarget::Git {
+                remote: Remote {
+                    url: url.clone(),
+                    ssh_key_file: Some(ssh_key_file.clone()),
+                    known_hosts_file: Some(known_hosts_file.clone()),
+                    credentials_file: credentials_file.clone(),
+                    ca_file: ca_file.clone(),
+                },
                 branch: branch.clone(),
                 author: Author { name: "rendezvip".to_owned(), email: format!("rendezvip@{node}") },
             },

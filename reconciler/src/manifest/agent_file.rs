@@ -56,6 +56,7 @@ impl AgentFile {
 
 /// `source`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
 pub enum Source {
     /// A repository that is fetched.
     Git(GitSource),
@@ -78,6 +79,10 @@ pub struct GitSource {
     pub ssh_key_file: PathBuf,
     /// Host keys for ssh.
     pub known_hosts_file: PathBuf,
+    /// For https: `user:password` or a token, on the first line.
+    pub credentials_file: Option<PathBuf>,
+    /// For https: certificate authorities, instead of the system's.
+    pub ca_file: Option<PathBuf>,
     /// Which commits count.
     pub verify: Verify,
 }
@@ -118,6 +123,10 @@ pub enum StatusTarget {
         ssh_key_file: PathBuf,
         /// Host keys for ssh; the source's by default.
         known_hosts_file: PathBuf,
+        /// For https; the source's by default.
+        credentials_file: Option<PathBuf>,
+        /// For https; the source's by default.
+        ca_file: Option<PathBuf>,
     },
     /// A directory.
     Directory(PathBuf),
@@ -428,7 +437,8 @@ fn source(r: &mut Reader<'_>, node: &Node) -> Option<Source> {
 }
 
 fn git_source(r: &mut Reader<'_>, node: &Node) -> Option<GitSource> {
-    let known = ["url", "branch", "path", "poll", "sshKeyFile", "knownHostsFile", "verify"];
+    let known =
+        ["url", "branch", "path", "poll", "sshKeyFile", "knownHostsFile", "credentialsFile", "caFile", "verify"];
     let fields = r.mapping(node, "source.git", &known)?;
     let url = r.require(&fields, "url", "source.git").and_then(|node| url(r, node));
     let branch = branch(r, &fields, "main");
@@ -442,6 +452,8 @@ fn git_source(r: &mut Reader<'_>, node: &Node) -> Option<GitSource> {
     };
     let ssh_key_file = path_or(r, &fields, "sshKeyFile", "/etc/rendezvip/id_ed25519");
     let known_hosts_file = path_or(r, &fields, "knownHostsFile", "/etc/rendezvip/known_hosts");
+    let credentials_file = optional_path(r, &fields, "credentialsFile");
+    let ca_file = optional_path(r, &fields, "caFile");
     let verify = match fields.get("verify") {
         Some(node) => verify(r, node),
         None => Some(Verify::default()),
@@ -453,6 +465,8 @@ fn git_source(r: &mut Reader<'_>, node: &Node) -> Option<GitSource> {
         poll: poll?,
         ssh_key_file: ssh_key_file?,
         known_hosts_file: known_hosts_file?,
+        credentials_file: credentials_file?,
+        ca_file: ca_file?,
         verify: verify?,
     })
 }
@@ -507,6 +521,8 @@ fn status(r: &mut Reader<'_>, node: Option<&Node>, source: Option<&Source>) -> O
             branch: default_branch.into(),
             ssh_key_file: git.ssh_key_file.clone(),
             known_hosts_file: git.known_hosts_file.clone(),
+            credentials_file: git.credentials_file.clone(),
+            ca_file: git.ca_file.clone(),
         }));
     };
     let fields = r.mapping(node, "status", &["git", "directory"])?;
@@ -525,7 +541,8 @@ fn status(r: &mut Reader<'_>, node: Option<&Node>, source: Option<&Source>) -> O
             return None;
         }
     };
-    let fields = r.mapping(git, "status.git", &["url", "branch", "sshKeyFile", "knownHostsFile"])?;
+    let fields =
+        r.mapping(git, "status.git", &["url", "branch", "sshKeyFile", "knownHostsFile", "credentialsFile", "caFile"])?;
     let branch = branch(r, &fields, default_branch);
     let url = match (fields.get("url"), from_source) {
         (Some(node), _) => url(r, node),
@@ -549,11 +566,19 @@ fn status(r: &mut Reader<'_>, node: Option<&Node>, source: Option<&Source>) -> O
     let ssh_key_file = credential("sshKeyFile", from_source.map(|git| &git.ssh_key_file), "/etc/rendezvip/id_ed25519");
     let known_hosts_file =
         credential("knownHostsFile", from_source.map(|git| &git.known_hosts_file), "/etc/rendezvip/known_hosts");
+    let mut lent = |key: &str, lent: Option<&PathBuf>| match fields.get(key) {
+        Some(_) => optional_path(r, &fields, key),
+        None => Some(lent.cloned()),
+    };
+    let credentials_file = lent("credentialsFile", from_source.and_then(|git| git.credentials_file.as_ref()));
+    let ca_file = lent("caFile", from_source.and_then(|git| git.ca_file.as_ref()));
     let target = StatusTarget::Git {
         url: url?,
         branch: branch?,
         ssh_key_file: ssh_key_file?,
         known_hosts_file: known_hosts_file?,
+        credentials_file: credentials_file?,
+        ca_file: ca_file?,
     };
     if let (Some(source), StatusTarget::Git { url, branch, .. }) = (from_source, &target)
         && source.url == *url
@@ -835,6 +860,8 @@ mod tests {
                 branch: "rendezvip/status".into(),
                 ssh_key_file: "/etc/rendezvip/id_ed25519".into(),
                 known_hosts_file: "/etc/rendezvip/known_hosts".into(),
+                credentials_file: None,
+                ca_file: None,
             })
         );
         assert_eq!(file.gossip.bind.to_string(), "0.0.0.0:7847");

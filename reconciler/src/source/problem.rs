@@ -100,3 +100,16 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_section_in_the_manual() {
+        let manual = include_str!("../../../docs/errors.md");
+        for code in Code::ALL {
+            assert!(manual.contains(&format!("\n## {code}: ")), "{code}");
+        }
+    }
+}

@@ -58,6 +58,26 @@ fn told(source: &Source) -> Vec<String> {
     source.conditions(Wall::default()).iter().map(line).collect()
 }
 
+/// The manual's example of what is said.
+fn manual(line: &str) -> bool {
+    include_str!("../../../docs/errors.md").lines().any(|other| other == line)
+}
+
+#[test]
+fn the_manual_shows_what_is_said() {
+    let mut source = running();
+    look(&mut source, rewritten(9, false));
+    assert!(manual(&source.problem().unwrap().to_string()), "{}", source.problem().unwrap());
+    let mut source = running();
+    source.peer_names(at(1), &commit(1), Digest::of(b"two"));
+    assert!(manual(&source.problem().unwrap().to_string()), "{}", source.problem().unwrap());
+    let mut source = running();
+    let start = source.next_deadline();
+    source.poll(start);
+    source.poll(start + Duration::from_secs(30));
+    assert!(manual(&source.problem().unwrap().to_string()), "{}", source.problem().unwrap());
+}
+
 #[test]
 fn a_revision_is_loaded_once_and_named_as_what_runs_only_when_it_was_activated() {
     let mut source = running();

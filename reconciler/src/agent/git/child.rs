@@ -220,7 +220,12 @@ pub(super) fn callbacks<'a>(remote: &Remote) -> Result<RemoteCallbacks<'a>, Prob
             return Cred::ssh_key(user, None, key, None);
         }
         if allowed.contains(CredentialType::USER_PASS_PLAINTEXT) && !std::mem::replace(&mut tried.1, true) {
-            let Some(file) = &given.credentials_file else { return Err(refusal("no credentials are given")) };
+            let Some(file) = &given.credentials_file else {
+                return Err(match &given.ssh_key_file {
+                    Some(key) if tried.0 => refusal(&format!("the server refused the key {}", key.display())),
+                    _ => refusal("no credentials are given"),
+                });
+            };
             let text =
                 std::fs::read_to_string(file).map_err(|error| refusal(&format!("{}: {error}", file.display())))?;
             let line = text.lines().next().unwrap_or_default().trim();
