@@ -378,3 +378,17 @@ fn without_members_candidates_or_addresses_nobody_owns_anything() {
     assert!(ranking.order(0).is_empty() && ranking.order(7).is_empty());
     assert_eq!(placement.owner(7), None);
 }
+
+#[test]
+fn threads_change_nothing_of_what_comes_out() {
+    // One pool is above the size from which threads share it; its VIPs one by one are far below.
+    let nodes: Vec<String> = (0..60).map(|at| format!("n{at}={}", at % 4)).collect();
+    let mut desired = cluster(&nodes.iter().map(String::as_str).collect::<Vec<_>>());
+    desired.cluster.placement = PlacementMode::Rendezvous;
+    desired.pools.insert("web".parse().unwrap(), pool("10.0.0.1", 2000));
+    let many = owners_in(&desired, "web", &everybody(&desired));
+    for (vip, owner) in many.iter().step_by(97) {
+        desired.pools.get_mut("web").unwrap().addresses = vec![*vip];
+        assert_eq!(owners_in(&desired, "web", &everybody(&desired))[vip], *owner);
+    }
+}

@@ -17,7 +17,10 @@ use crate::placement::hash::{Hash, Score};
 use crate::vip::Vip;
 
 /// So many nodes of each order are ranked ahead.
-const HEAD: usize = 8;
+const HEAD: usize = 6;
+
+/// So many hashes are worth a thread of their own: a millisecond or two.
+const THREAD: usize = 20_000;
 
 /// Stands for "no node" among node indices.
 pub(super) const NOBODY: u16 = u16::MAX;
@@ -51,6 +54,13 @@ pub(super) struct RankedPool {
     candidates: Vec<(u16, u8)>,
     prefer: Vec<u16>,
     weighted: bool,
+}
+
+/// Room that one VIP after another is ranked in.
+#[derive(Default)]
+struct Scratch {
+    hashes: Vec<(Hash, u8, u16)>,
+    best: Vec<(Score, u16)>,
 }
 
 /// The nodes in line for one VIP, or for all of a pool that is placed together.
@@ -200,44 +210,70 @@ impl RankedPool {
     }
 
     /// The first of the order, and the best score of all.
-    fn head(&self, nodes: &[NodeName], text: &str, best: &mut Vec<(Score, u16)>) -> [u16; HEAD] {
+    fn head(&self, nodes: &[NodeName], text: &str, scratch: &mut Scratch) -> ([u16; HEAD], Option<Score>) {
+        let hash = |(node, weight): &(u16, u8)| (Hash::of(nodes[usize::from(*node)].as_str(), text), *weight, *node);
+        scratch.hashes.clear();
+        scratch.hashes.extend(self.candidates.iter().map(hash));
+        let wanted = HEAD + self.prefer.len();
+        // Under weights a score costs ten hashes: those that come out first are worked out first, by a rough
+        // measure, so that the others need none.
+        if self.weighted && scratch.hashes.len() > wanted {
+            scratch.hashes.select_nth_unstable_by_key(wanted - 1, |(hash, weight, _)| hash.0[0] / u64::from(*weight));
+        }
+        let best = &mut scratch.best;
         best.clear();
-        for (node, weight) in &self.candidates {
-            let hash = Hash::of(nodes[usize::from(*node)].as_str(), text);
-            if best.len() == HEAD + self.prefer.len() {
-                let (worst, _) = best[best.len() - 1];
-                if self.weighted && worst.surely_below(hash, *weight) {
+        for (hash, weight, node) in &scratch.hashes {
+            if best.len() == wanted {
+                let worst = best[wanted - 1].0;
+                if self.weighted && worst.surely_below(*hash, *weight) {
                     continue;
                 }
-                let entry = (self.score(hash, *weight), *node);
-                if entry >= best[best.len() - 1] {
+                if (self.score(*hash, *weight), *node) >= best[wanted - 1] {
                     continue;
                 }
                 best.pop();
-                best.insert(best.partition_point(|other| *other < entry), entry);
-            } else {
-                let entry = (self.score(hash, *weight), *node);
-                best.insert(best.partition_point(|other| *other < entry), entry);
             }
+            let entry = (self.score(*hash, *weight), *node);
+            best.insert(best.partition_point(|other| *other < entry), entry);
         }
         let mut head = [NOBODY; HEAD];
         let rest = best.iter().map(|(_, node)| *node).filter(|node| !self.prefer.contains(node));
         for (slot, node) in head.iter_mut().zip(self.prefer.iter().copied().chain(rest)) {
             *slot = node;
         }
-        head
+        (head, best.first().map(|(score, _)| *score))
+    }
+
+    /// The head for each text; many are shared among threads, which changes nothing of what comes out.
+    fn heads(&self, nodes: &[NodeName], texts: &[String]) -> Vec<([u16; HEAD], Option<Score>)> {
+        let some = |texts: &[String]| -> Vec<_> {
+            let mut scratch = Scratch::default();
+            texts.iter().map(|text| self.head(nodes, text, &mut scratch)).collect()
+        };
+        let work = texts.len() * self.candidates.len();
+        let threads = match work / THREAD {
+            0 | 1 => 1,
+            many => many.min(std::thread::available_parallelism().map_or(1, usize::from)),
+        };
+        if threads == 1 {
+            return some(texts);
+        }
+        std::thread::scope(|scope| {
+            let chunks = texts.chunks(texts.len().div_ceil(threads));
+            let running: Vec<_> = chunks.map(|chunk| scope.spawn(|| some(chunk))).collect();
+            let joined = running.into_iter().flat_map(|thread| match thread.join() {
+                Ok(heads) => heads,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            joined.collect()
+        })
     }
 
     /// The line for each text, with its base.
     fn lines(&self, nodes: &[NodeName], texts: &[String], mode: PlacementMode) -> Vec<Line> {
-        let mut best = Vec::new();
-        let mut firsts: Vec<(Score, usize)> = Vec::new();
-        let mut lines: Vec<Line> = Vec::with_capacity(texts.len());
-        for (at, text) in texts.iter().enumerate() {
-            let head = self.head(nodes, text, &mut best);
-            firsts.extend(best.first().map(|(score, _)| (*score, at)));
-            lines.push(Line { base: head[0], head, whole: OnceLock::new() });
-        }
+        let heads = self.heads(nodes, texts);
+        let mut lines: Vec<Line> =
+            heads.iter().map(|(head, _)| Line { base: head[0], head: *head, whole: OnceLock::new() }).collect();
         // `prefer` goes before the cap; what is placed together never meets it.
         if mode == PlacementMode::Rendezvous || !self.prefer.is_empty() || self.together {
             return lines;
@@ -247,6 +283,8 @@ impl RankedPool {
         for (node, weight) in &self.candidates {
             room[usize::from(*node)] = cap(texts.len(), *weight, total);
         }
+        let mut firsts: Vec<(Score, usize)> =
+            heads.iter().enumerate().filter_map(|(at, (_, best))| Some(((*best)?, at))).collect();
         firsts.sort_unstable();
         for (_, at) in firsts {
             let line = &mut lines[at];
