@@ -12,7 +12,7 @@ use rendezvip::agent::netlink::{Edit, Netlink};
 use rendezvip::agent::nft::{Gate, GuardedInterface};
 use rendezvip::name::InterfaceName;
 
-use crate::namespace::{role, veth, vip, within};
+use crate::namespace::{role, veth, vip, vips, within};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rendezvip");
 
@@ -103,6 +103,43 @@ fn a_killed_daemon_leaves_nothing_behind_and_says_goodbye() {
         // The gate stands, closed and without an owner: the next daemon takes it over.
         let gate = Gate::open().unwrap();
         assert_eq!(gate.guarded().len(), 2);
+    });
+}
+
+#[test]
+fn a_keeper_whose_gate_somebody_else_owns_by_now_touches_nothing() {
+    within("keeper::a_keeper_whose_gate_somebody_else_owns_by_now_touches_nothing", || {
+        // The next daemon, already at work: it owns the gate and has put up an address of its own.
+        let interface = veth();
+        let _gate = Gate::open().unwrap();
+        let mut netlink = Netlink::open().unwrap();
+        assert_eq!(netlink.apply(&[Edit::Add { vip: vip("10.99.0.100"), interface }]), []);
+        let peer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let keeper = Keeper::spawn_from(Path::new(BINARY)).unwrap();
+        let goodbye = Goodbye { to: peer.local_addr().unwrap(), datagram: b"goodbye".to_vec() };
+        keeper.update(&KeeperState { from: Ipv4Addr::LOCALHOST.into(), goodbyes: vec![goodbye] }).unwrap();
+        drop(keeper);
+        peer.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        assert!(peer.recv(&mut [0; 100]).is_err(), "a goodbye before the gate was closed");
+        assert_eq!(netlink.snapshot().unwrap().ours().count(), 1);
+    });
+}
+
+#[test]
+fn a_keeper_without_a_gate_cleans_up_first_and_says_goodbye_then() {
+    within("keeper::a_keeper_without_a_gate_cleans_up_first_and_says_goodbye_then", || {
+        let interface = veth();
+        let mut netlink = Netlink::open().unwrap();
+        let all: Vec<Edit> = vips(500).map(|vip| Edit::Add { vip, interface }).collect();
+        assert_eq!(netlink.apply(&all), []);
+        let peer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let keeper = Keeper::spawn_from(Path::new(BINARY)).unwrap();
+        let goodbye = Goodbye { to: peer.local_addr().unwrap(), datagram: b"goodbye".to_vec() };
+        keeper.update(&KeeperState { from: Ipv4Addr::LOCALHOST.into(), goodbyes: vec![goodbye] }).unwrap();
+        drop(keeper);
+        peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        assert_eq!(peer.recv(&mut [0; 100]).unwrap(), 7);
+        assert_eq!(netlink.snapshot().unwrap().ours().count(), 0);
     });
 }
 

@@ -243,20 +243,37 @@ impl Undertaker {
         Some(Self { closer, netlink, edits, state: None })
     }
 
+    /// A goodbye says *I hold nothing*, so it never goes out before that is true.
     fn work(mut self) {
         match self.closer.close(PATIENCE) {
-            Ok(()) => {}
-            // The next daemon was faster: what stands there is its own to clean.
-            Err(error) if error.errno == Some(libc::EPERM) => return self.say_goodbye(),
-            Err(error) => say(&error.to_string()),
+            Ok(true) => {
+                self.say_goodbye();
+                self.clean();
+            }
+            // The next daemon was faster, and what stands there is its own to clean; or the dead one still dies, and its
+            // lease is what ends it.
+            Err(error) if error.errno == Some(libc::EPERM) => {}
+            // No gate: then it is the addresses that answer.
+            not_closed => {
+                if let Err(error) = not_closed {
+                    say(&error.to_string());
+                }
+                if self.clean() {
+                    self.say_goodbye();
+                }
+            }
         }
-        self.say_goodbye();
-        if let Err(error) = self.netlink.leftovers(&mut self.edits) {
-            say(&error.to_string());
+    }
+
+    /// Takes our addresses and routes away; true where none is left.
+    fn clean(&mut self) -> bool {
+        let mut refused = Vec::new();
+        match self.netlink.leftovers(&mut self.edits) {
+            Ok(()) => refused.extend(self.netlink.apply(&self.edits).into_iter().map(|(_, error)| error)),
+            Err(error) => refused.push(error),
         }
-        for (_, error) in self.netlink.apply(&self.edits) {
-            say(&error.to_string());
-        }
+        refused.iter().for_each(|error| say(&error.to_string()));
+        refused.is_empty()
     }
 
     fn say_goodbye(&self) {

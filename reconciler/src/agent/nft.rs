@@ -983,8 +983,9 @@ impl Closer {
         Table::open().map(Self)
     }
 
-    /// Takes the table over and ends its lease. The owner's socket may outlive its pipe by an instant: try for `patience`.
-    pub fn close(&mut self, patience: Duration) -> Result<(), HostError> {
+    /// Takes the table over and ends its lease; false where there is no gate. The owner's socket may outlive its pipe by
+    /// an instant: tries for `patience`, then EPERM.
+    pub fn close(&mut self, patience: Duration) -> Result<bool, HostError> {
         const PAUSE: Duration = Duration::from_micros(200);
         let mut left = patience;
         loop {
@@ -994,7 +995,7 @@ impl Closer {
                     left = left.saturating_sub(PAUSE);
                 }
                 Err(refusal) => return Err(HostError::admin("close", "the gate", refusal.errno)),
-                Ok(_) => return Ok(()),
+                Ok(found) => return Ok(found != Found::Nothing),
             }
         }
     }
