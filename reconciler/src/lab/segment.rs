@@ -174,6 +174,11 @@ impl Segment {
         [Seat(BYSTANDER).v4().into(), Seat(BYSTANDER).v6().into()]
     }
 
+    /// The bystander's hardware address.
+    pub const fn bystander_mac() -> Mac {
+        Seat(BYSTANDER).mac()
+    }
+
     /// Pulls a node's eth0 out of the switch: it loses its carrier.
     pub fn pull_cable(&self, name: &str) -> io::Result<()> {
         let port = self.node(name).port();

@@ -128,9 +128,19 @@ impl Stage {
     /// Waits until every VIP answers, from the node that the plan names, and every node is alive for the first.
     ///
     /// The error says what is not so.
-    pub fn settle(&self, limit: Duration) -> Result<(), String> {
-        let vips = self.vips();
-        if self.bystander.wait(limit, |who| *who == self.wanted).is_none() {
+    pub fn settle(&mut self, limit: Duration) -> Result<(), String> {
+        /// How often somebody looks whether the daemons are there at all.
+        const GLANCE: Duration = Duration::from_secs(1);
+        let (vips, start) = (self.vips(), now());
+        while self.bystander.wait(GLANCE, |who| *who == self.wanted).is_none() {
+            for name in self.names() {
+                if let Some(status) = self.cluster.ended(&name) {
+                    return Err(format!("the daemon of {name} ended: {status}"));
+                }
+            }
+            if now().since(start) < limit {
+                continue;
+            }
             let claimed = self.claimed();
             let wrong = self.wanted.iter().filter(|(vip, mac)| claimed.get(*vip) != Some(*mac)).map(|(vip, mac)| {
                 let has = claimed.get(vip).map_or_else(|| "nobody".to_owned(), |mac| self.name(*mac));
