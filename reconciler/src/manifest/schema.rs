@@ -456,6 +456,12 @@ pub struct GitSpec {
     /// Host keys for ssh.
     #[schemars(extend("default" = "/etc/rendezvip/known_hosts"))]
     pub known_hosts_file: Option<AbsolutePath>,
+    /// For https: `user:password` or a token, on the first line.
+    #[schemars(extend("default" = null))]
+    pub credentials_file: Option<AbsolutePath>,
+    /// For https: certificate authorities, instead of the system's.
+    #[schemars(extend("default" = null))]
+    pub ca_file: Option<AbsolutePath>,
     /// Which commits count.
     pub verify: Option<VerifySpec>,
 }
@@ -510,6 +516,10 @@ pub struct StatusGitSpec {
     pub ssh_key_file: Option<AbsolutePath>,
     /// The source's by default.
     pub known_hosts_file: Option<AbsolutePath>,
+    /// The source's by default.
+    pub credentials_file: Option<AbsolutePath>,
+    /// The source's by default.
+    pub ca_file: Option<AbsolutePath>,
 }
 
 /// Datagrams between nodes.
