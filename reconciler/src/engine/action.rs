@@ -2,6 +2,8 @@
 //!
 //! In: nothing. Out: [`Action`]. Not here: how it is done (`agent`), what it means (`engine`).
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,10 @@ pub enum Action {
     Send(Box<Outgoing>),
     /// Let answers pass for these and attach them; report `Attached` or `Refused`.
     Start(Vec<Started>),
+    /// The gate is to cover these VIPs, and no others.
+    Guard(Arc<BTreeSet<Vip>>),
+    /// Send frames, each on its interface.
+    Transmit(Vec<(InterfaceName, Vec<u8>)>),
     /// The linger of these is over: take the local routes away.
     EndLinger(Vec<Vip>),
     /// A peer has a generation that this node lacks: fetch now.

@@ -3,6 +3,7 @@
 //! In: nothing. Out: [`Event`]. Not here: where events come from (`agent`, `sim`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -37,6 +38,15 @@ pub enum Event {
     Interfaces(BTreeMap<InterfaceName, LocalInterface>),
     /// VIPs that stand on this host and are not ours.
     Foreign(BTreeSet<Vip>),
+    /// A frame came that speaks of addresses: ARP or neighbour discovery.
+    Frame {
+        /// On which interface.
+        interface: InterfaceName,
+        /// All of it.
+        bytes: Vec<u8>,
+    },
+    /// What the rest of the program knows of this node, for its record.
+    Told(Box<Told>),
     /// A VIP that was started is on the host; the kernel took it.
     Attached(Vec<Vip>),
     /// The kernel refused VIPs that were started, with its reason.
@@ -58,6 +68,21 @@ pub enum Event {
     Leave,
 }
 
+/// What is to be told of this node beside what the engine knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Told {
+    /// The build.
+    pub build: String,
+    /// The label of the newest revision loaded.
+    pub revision: String,
+    /// The label of the revision last seen.
+    pub attempted: String,
+    /// Why it was not loaded; empty where it was.
+    pub problem: String,
+    /// Can this node push the status branch?
+    pub can_push: bool,
+}
+
 /// An interface as it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LocalInterface {
@@ -67,4 +92,8 @@ pub struct LocalInterface {
     pub mac: [u8; 6],
     /// The subnets of its own addresses (not of VIPs).
     pub subnets: BTreeSet<IpNet>,
+    /// Its own addresses, the first of a family first.
+    pub own: Vec<IpAddr>,
+    /// Does the host forward IPv6 there?
+    pub router: bool,
 }

@@ -8,6 +8,8 @@ pub mod action;
 pub mod event;
 pub mod generation;
 mod offer;
+pub mod report;
+mod voice;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,18 +17,22 @@ use std::time::Duration;
 
 use action::{Action, Note, Started, Stopped};
 use event::Event;
+use event::Told;
 use generation::Generation;
 use offer::{Others, Own};
+use voice::Voice;
 
 use crate::digest::Digest;
 use crate::manifest::desired::Attach;
 use crate::membership::protocol::{Birth, Protocol, Start, Unheard};
+use crate::membership::record::NodeRecord;
 use crate::membership::timing::Timing;
 use crate::membership::view::{View, ViewId};
 use crate::name::{InterfaceName, NodeName, PoolName};
 use crate::placement::{Placement, interface_for, place};
 use crate::time::Instant;
 use crate::vip::Vip;
+use crate::wire::ethernet::MacAddr;
 
 /// A first view, or one in which nobody holds anything, waits so long for its members' offers.
 const OPENING: Duration = Duration::from_secs(1);
@@ -53,6 +59,11 @@ pub struct Engine {
     /// Owned in the accepted view and not held.
     unstarted: BTreeSet<Vip>,
     lingering: BTreeMap<Vip, Instant>,
+    /// Held, and the kernel has them.
+    attached: Arc<BTreeSet<Vip>>,
+    voice: Voice,
+    guarded: Arc<BTreeSet<Vip>>,
+    told: Told,
     /// Nobody holds anything since then: wait for offers.
     opening_since: Option<Instant>,
     owning: BTreeSet<PoolName>,
@@ -83,6 +94,10 @@ impl Engine {
             held: BTreeMap::new(),
             unstarted: BTreeSet::new(),
             lingering: BTreeMap::new(),
+            attached: Arc::new(BTreeSet::new()),
+            voice: Voice::new(),
+            guarded: Arc::new(BTreeSet::new()),
+            told: Told::default(),
             opening_since: None,
             owning: BTreeSet::new(),
             mine: BTreeSet::new(),
@@ -96,6 +111,11 @@ impl Engine {
             due: at,
             unheard: BTreeMap::new(),
         }
+    }
+
+    /// First announcements and all later ones, a second and an interface.
+    pub fn set_announce_rates(&mut self, rate: u32, refresh: u32) {
+        self.voice.set_rates(rate, refresh);
     }
 
     /// What is agreed.
@@ -147,6 +167,9 @@ impl Engine {
             actions.push(Action::Note(Note::Lapsed { epoch: self.protocol.epoch() }));
         }
         let epoch = self.protocol.epoch();
+        if !matches!(event, Event::Tick | Event::Heartbeat { .. } | Event::Frame { .. }) {
+            self.offer_due = Instant::ZERO;
+        }
         self.take_in(now, event, &mut actions);
         loop {
             // An identity that grew holds nothing, whatever made it grow.
@@ -175,8 +198,13 @@ impl Engine {
         let mut starts = Vec::new();
         self.start(now, &mut starts);
         self.tell_lease(&mut actions);
+        self.tell_record();
         actions.extend(self.protocol.flush(now).into_iter().map(|datagram| Action::Send(Box::new(datagram))));
         actions.append(&mut starts);
+        let frames = self.voice.poll(now);
+        if !frames.is_empty() {
+            actions.push(Action::Transmit(frames.into_iter().map(|(name, frame)| (name, frame.to_bytes())).collect()));
+        }
         self.due = self.due_after(now);
         actions
     }
@@ -186,22 +214,44 @@ impl Engine {
             Event::Tick => {}
             Event::Heartbeat { from, epoch, counter, heartbeat } => {
                 match self.protocol.hear(now, &from, epoch, counter, &heartbeat) {
-                    Ok(()) => self.hear_of_generation(heartbeat.loaded.first(), actions),
+                    Ok(()) => {
+                        self.hear_of_generation(heartbeat.loaded.first(), actions);
+                        if heartbeat.record.is_some() {
+                            self.know_peers(now);
+                        }
+                    }
                     Err(reason) => *self.unheard.entry(reason).or_default() += 1,
                 }
             }
-            Event::Loaded(generation) => self.load(now, generation),
+            Event::Loaded(generation) => {
+                self.load(now, generation);
+                self.guard(actions);
+            }
             Event::MayFormByMajority => self.protocol.allow_forming_by_majority(),
-            Event::Interfaces(interfaces) => self.own.interfaces = interfaces,
-            Event::Foreign(vips) => self.own.foreign = vips,
-            Event::Attached(_) => {}
+            Event::Interfaces(interfaces) => {
+                self.voice.set_interfaces(now, &interfaces);
+                self.own.interfaces = interfaces;
+            }
+            Event::Foreign(vips) => {
+                self.own.foreign = vips;
+                self.guard(actions);
+            }
+            Event::Frame { interface, bytes } => self.hear_frame(now, &interface, &bytes),
+            Event::Told(told) => self.told = *told,
+            Event::Attached(vips) => self.attached(now, vips),
             Event::Refused(refused) => {
                 for (vip, reason) in refused {
+                    Arc::make_mut(&mut self.attached).remove(&vip);
+                    self.voice.gave_up(vip);
                     self.own.refused.insert(vip, (reason, now + REFUSED_RETRY));
                 }
             }
             Event::Removed(vips) => {
-                // Put back at once; the gate never closed for it.
+                // Put back at once, and announced again when it stands; the gate never closed for it.
+                let attached = Arc::make_mut(&mut self.attached);
+                vips.iter().for_each(|vip| {
+                    attached.remove(vip);
+                });
                 let starts: Vec<Started> = vips
                     .iter()
                     .filter_map(|vip| self.held.get(vip).map(|held| (vip, held)))
@@ -243,6 +293,91 @@ impl Engine {
         self.newest = Some(generation);
     }
 
+    /// The gate covers every VIP that is declared, but for those that somebody else put on this host.
+    fn guard(&mut self, actions: &mut Vec<Action>) {
+        let generations = self.newest.iter().chain(self.in_force());
+        let declared = generations.flat_map(|generation| generation.ranking.vips()).map(|ranked| ranked.vip);
+        let guarded: BTreeSet<Vip> = declared.filter(|vip| !self.own.foreign.contains(vip)).collect();
+        if guarded != *self.guarded {
+            for vip in self.guarded.difference(&guarded) {
+                self.voice.withdrawn(*vip);
+            }
+            self.guarded = Arc::new(guarded);
+            actions.push(Action::Guard(self.guarded.clone()));
+        }
+    }
+
+    fn attached(&mut self, now: Instant, vips: Vec<Vip>) {
+        let mut by_interface: BTreeMap<InterfaceName, Vec<Vip>> = BTreeMap::new();
+        let attached = Arc::make_mut(&mut self.attached);
+        for vip in vips {
+            // It may have been stopped meanwhile.
+            if let Some(held) = self.held.get(&vip) {
+                attached.insert(vip);
+                by_interface.entry(held.interface.clone()).or_default().push(vip);
+            }
+        }
+        for (interface, vips) in by_interface {
+            self.voice.taken(now, &interface, &vips);
+        }
+    }
+
+    fn hear_frame(&mut self, now: Instant, interface: &InterfaceName, bytes: &[u8]) {
+        let (held, guarded, attached) = (&self.held, &self.guarded, &self.attached);
+        let on = |vip: &Vip| held.get(vip).filter(|held| held.interface == *interface);
+        self.voice.heard(
+            now,
+            interface,
+            bytes,
+            |vip| guarded.contains(&vip),
+            |vip| on(&vip).is_some(),
+            |vip| on(&vip).is_some_and(|held| held.attach != Attach::Interface) && attached.contains(&vip),
+        );
+    }
+
+    /// The hardware addresses of the peers, so that a frame of theirs is never taken for a stranger's.
+    fn know_peers(&mut self, now: Instant) {
+        let records = self.protocol.peers().filter_map(|name| self.protocol.record_of(name));
+        let macs = records.flat_map(|record| record.macs.iter().map(|mac| MacAddr(*mac))).collect();
+        self.voice.set_peers(now, macs);
+    }
+
+    /// Tells the peers what changed of what they know of this node.
+    fn tell_record(&mut self) {
+        let view = self.protocol.accepted().filter(|_| self.protocol.is_clean() && self.protocol.is_member());
+        let waiting = self.unstarted.iter().filter_map(|vip| {
+            let foreign = self.voice.foreign(*vip)?;
+            Some((*vip, format!("{} claims it on {}", foreign.mac, foreign.iface)))
+        });
+        let refused = self.own.refused.iter().map(|(vip, (reason, _))| (*vip, reason.clone()));
+        let exceptions: BTreeMap<Vip, String> = waiting.chain(refused).take(32).collect();
+        // What stands is held, so equal counts say that all stands.
+        let stands = self.attached.len() == self.held.len()
+            || self.held.keys().all(|vip| self.attached.contains(vip) || exceptions.contains_key(vip));
+        let all = stands && self.unstarted.iter().all(|vip| exceptions.contains_key(vip));
+        let last = self.protocol.record();
+        let mut macs: Vec<[u8; 6]> = self.own.interfaces.values().map(|interface| interface.mac).collect();
+        macs.sort_unstable();
+        macs.dedup();
+        let record = NodeRecord {
+            version: last.version,
+            build: self.told.build.clone(),
+            revision: self.told.revision.clone(),
+            generation: self.newest.as_ref().map(|newest| newest.digest()).unwrap_or_default(),
+            attempted: self.told.attempted.clone(),
+            problem: self.told.problem.clone(),
+            macs,
+            can_push: self.told.can_push,
+            // While a change is under way the last word stands: `actual` follows the view that it names.
+            started: view.filter(|_| all).map(|view| view.id()),
+            exceptions,
+            contradicted: BTreeMap::new(),
+        };
+        if record != **last {
+            self.protocol.set_record(NodeRecord { version: last.version + 1, ..record });
+        }
+    }
+
     /// A peer has a generation that this node lacks: one fetch at once.
     fn hear_of_generation(&mut self, newest: Option<&Digest>, actions: &mut Vec<Action>) {
         let Some(digest) = newest else { return };
@@ -274,6 +409,7 @@ impl Engine {
     /// A view was accepted: who owns what in it, and what is still to be started here.
     fn view_changed(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let Some(view) = self.protocol.accepted().cloned() else { return };
+        self.offer_due = Instant::ZERO;
         actions.push(Action::Note(Note::View(format!("{view:?}"))));
         let before = self.protocol.before().cloned();
         let had_owners = before.is_some_and(|before| self.has_owners(&before));
@@ -316,6 +452,7 @@ impl Engine {
             .collect();
         let loaded = self.protocol.loaded().to_vec();
         self.generations.retain(|digest, _| in_use.contains(digest) || loaded.contains(digest));
+        self.guard(actions);
     }
 
     fn has_owners(&self, view: &View) -> bool {
@@ -325,6 +462,9 @@ impl Engine {
     }
 
     fn make_offer(&mut self, now: Instant) {
+        if now < self.offer_due {
+            return;
+        }
         let Some(generation) = self.newest.clone() else { return };
         let others = Others {
             owning: &self.owning,
@@ -359,6 +499,8 @@ impl Engine {
             .into_iter()
             .filter_map(|vip| {
                 let held = self.held.remove(&vip)?;
+                Arc::make_mut(&mut self.attached).remove(&vip);
+                self.voice.gave_up(vip);
                 let declared = generation.as_ref().is_some_and(|generation| generation.declares(vip));
                 let linger =
                     (declared && held.attach == Attach::Interface && !held.linger.is_zero()).then_some(held.linger);
@@ -398,12 +540,18 @@ impl Engine {
         if !stopped.is_empty() {
             actions.push(Action::Stop(stopped));
         }
+        for vip in self.attached.iter() {
+            self.voice.gave_up(*vip);
+        }
+        self.attached = Arc::new(BTreeSet::new());
         let lingering: Vec<Vip> = std::mem::take(&mut self.lingering).into_keys().collect();
         if !lingering.is_empty() {
             actions.push(Action::EndLinger(lingering));
         }
         self.unstarted.clear();
         self.own.begin_anew();
+        self.voice.forget_answers();
+        self.offer_due = Instant::ZERO;
     }
 
     fn start(&mut self, now: Instant, actions: &mut Vec<Action>) {
@@ -433,8 +581,13 @@ impl Engine {
         };
         let mut started = Vec::new();
         for vip in ready {
-            self.unstarted.remove(&vip);
             let Some(held) = self.standing(&view, vip) else { continue };
+            // What nobody held is asked for on the wire before it is first claimed.
+            let held_before = self.protocol.before().is_some_and(|before| self.owner_in(before, vip).is_some());
+            if !held_before && !self.voice.is_free(now, &held.interface, vip) {
+                continue;
+            }
+            self.unstarted.remove(&vip);
             self.lingering.remove(&vip);
             started.push(Started { vip, interface: held.interface.clone(), attach: held.attach });
             self.held.insert(vip, held);
@@ -503,7 +656,7 @@ impl Engine {
     }
 
     fn due_after(&self, now: Instant) -> Instant {
-        let mut due = self.protocol.due().min(self.offer_due);
+        let mut due = self.protocol.due().min(self.offer_due).min(self.voice.next_deadline());
         if let Some(since) = self.opening_since
             && !self.unstarted.is_empty()
         {

@@ -26,6 +26,8 @@ pub struct NodeRecord {
     pub attempted: String,
     /// Why the attempted revision was not loaded: `file:line:col: message`, empty where it was.
     pub problem: String,
+    /// The hardware addresses of its interfaces, by which its frames are told from a stranger's.
+    pub macs: Vec<[u8; 6]>,
     /// Can it push the status branch?
     pub can_push: bool,
     /// The view in which all that it owns is started, but for `exceptions`.

@@ -453,7 +453,7 @@ impl World {
             Action::Left => {
                 self.stop(node, true);
             }
-            Action::EndLinger(_) | Action::Note(_) => {}
+            Action::EndLinger(_) | Action::Note(_) | Action::Guard(_) | Action::Transmit(_) => {}
         }
     }
 
@@ -704,5 +704,8 @@ impl World {
 fn interfaces(usable: bool) -> BTreeMap<InterfaceName, LocalInterface> {
     let eth0 = InterfaceName::new("eth0").expect("a name");
     let subnet = "10.1.0.0/16".parse().expect("a subnet");
-    BTreeMap::from([(eth0, LocalInterface { usable, mac: [2, 0, 0, 0, 0, 1], subnets: [subnet].into() })])
+    BTreeMap::from([(
+        eth0,
+        LocalInterface { usable, mac: [2, 0, 0, 0, 0, 1], subnets: [subnet].into(), ..LocalInterface::default() },
+    )])
 }

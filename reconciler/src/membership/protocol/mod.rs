@@ -258,6 +258,26 @@ impl Protocol {
         self.peers.keys()
     }
 
+    /// This node's own record.
+    pub const fn record(&self) -> &Arc<NodeRecord> {
+        &self.record
+    }
+
+    /// What this node could carry, whether it may now or not.
+    pub const fn own_offer(&self) -> &Arc<Offer> {
+        &self.offer
+    }
+
+    /// Does this node give away what it has?
+    pub const fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Has a peer said goodbye, and not come back?
+    pub fn has_left(&self, name: &NodeName) -> bool {
+        self.peers.get(name).is_some_and(|peer| peer.goodbye)
+    }
+
     /// The record of a peer, as last heard.
     pub fn record_of(&self, name: &NodeName) -> Option<&Arc<NodeRecord>> {
         self.peers.get(name).and_then(|peer| peer.record.as_ref())

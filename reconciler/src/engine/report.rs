@@ -1,0 +1,256 @@
+//! What a node knows at one moment, handed out whole: the source of every snapshot and of `why`.
+//!
+//! In: the engine. Out: [`Report`], cheap to clone, and the [`Snapshot`] made of it. Not here: rendering (`status`, `cli`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Engine;
+use super::generation::Generation;
+use crate::announce::conflict::Foreign;
+use crate::membership::record::NodeRecord;
+use crate::membership::view::View;
+use crate::name::NodeName;
+use crate::placement::offer::Offer;
+use crate::placement::{Eligibility, Placement, eligibility};
+use crate::status::condition::Condition;
+use crate::status::snapshot::{MemberState, MemberStatus, Note, Snapshot, ViewStatus, VipState, VipStatus};
+use crate::status::wall::Wall;
+use crate::time::Instant;
+use crate::vip::Vip;
+
+/// What is known of one node.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// How it is.
+    pub state: MemberState,
+    /// Its record, if it told one.
+    pub record: Option<Arc<NodeRecord>>,
+    /// What it offers as a member of the view.
+    pub offer: Option<Arc<Offer>>,
+    /// What it says that it could carry, member or not.
+    pub says: Option<Arc<Offer>>,
+}
+
+/// What a node knows at one moment.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Who says so.
+    pub node: NodeName,
+    /// The view accepted.
+    pub view: Option<Arc<View>>,
+    /// Is it established, as far as this node can tell?
+    pub established: bool,
+    /// Is it settled?
+    pub settled: bool,
+    /// Does this node have a lease?
+    pub lease: bool,
+    /// Does it drain?
+    pub draining: bool,
+    /// The generation in force.
+    pub generation: Option<Arc<Generation>>,
+    /// The newest generation loaded.
+    pub newest: Option<Arc<Generation>>,
+    /// Owners in the view.
+    pub placement: Option<Arc<Placement>>,
+    /// Owners in the view before it, with the generation that it had.
+    pub before: Option<(Arc<Generation>, Arc<Placement>)>,
+    /// VIPs that stand on this host and are answered for.
+    pub attached: Arc<BTreeSet<Vip>>,
+    /// Every node that is declared or a member.
+    pub nodes: BTreeMap<NodeName, Known>,
+    /// Declared nodes that are not heard.
+    pub missing: Vec<NodeName>,
+    /// Strangers that claim VIPs.
+    pub foreign: BTreeMap<Vip, Foreign>,
+    /// VIPs that this node's kernel refused, and why.
+    pub refused: BTreeMap<Vip, String>,
+    /// Datagrams dropped as stale or from strangers.
+    pub unheard: u64,
+    /// How often this node lost its lease.
+    pub lapses: u64,
+}
+
+impl Engine {
+    /// What this node knows now.
+    pub fn report(&self, now: Instant) -> Report {
+        let protocol = &self.protocol;
+        let view = protocol.accepted().cloned();
+        let mut names: BTreeSet<NodeName> = protocol.peers().cloned().collect();
+        names.extend(self.newest.iter().flat_map(|generation| generation.desired.nodes.keys().cloned()));
+        names.extend(view.iter().flat_map(|view| view.members().keys().cloned()));
+        names.insert(protocol.me().clone());
+        let nodes: BTreeMap<NodeName, Known> = names
+            .into_iter()
+            .map(|name| {
+                let member = view.as_ref().and_then(|view| view.members().get(&name));
+                let me = name == *protocol.me();
+                let hears = me || protocol.hears(now, &name);
+                let left = if me { protocol.said_goodbye() } else { protocol.has_left(&name) };
+                let state = match (member.is_some(), hears) {
+                    _ if left => MemberState::Left,
+                    (true, true) => MemberState::Alive,
+                    (true, false) => MemberState::Suspect,
+                    (false, _) => MemberState::Dead,
+                };
+                let record = if me { Some(protocol.record()) } else { protocol.record_of(&name) };
+                let offer = member.and_then(|member| protocol.offer_body(&member.offer));
+                let says =
+                    if me { Some(protocol.own_offer()) } else { protocol.peer_now(&name).and_then(|(_, it)| it) };
+                let known = Known { state, record: record.cloned(), offer: offer.cloned(), says: says.cloned() };
+                (name, known)
+            })
+            .collect();
+        let missing = self
+            .newest
+            .iter()
+            .flat_map(|generation| generation.desired.nodes.keys())
+            .filter(|name| *name != protocol.me() && !protocol.hears(now, name))
+            .cloned()
+            .collect();
+        let before = protocol.before().and_then(|before| {
+            let generation = self.generations.get(&before.body().generation)?;
+            Some((generation.clone(), self.placements.get(&before.id())?.clone()))
+        });
+        Report {
+            node: protocol.me().clone(),
+            established: protocol.is_established(now),
+            settled: protocol.is_settled(),
+            lease: protocol.lease().is_some(),
+            draining: protocol.is_draining(),
+            generation: self.in_force().cloned(),
+            newest: self.newest.clone(),
+            placement: view.as_ref().and_then(|view| self.placements.get(&view.id())).cloned(),
+            before,
+            view,
+            attached: self.attached.clone(),
+            nodes,
+            missing,
+            foreign: self.voice.foreigners().collect(),
+            refused: self.own.refused.iter().map(|(vip, (reason, _))| (*vip, reason.clone())).collect(),
+            unheard: self.unheard.values().sum(),
+            lapses: protocol.lapses(),
+        }
+    }
+}
+
+/// One place of a VIP's ranking, for `why`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rank {
+    /// The node.
+    pub node: NodeName,
+    /// May it have the VIP?
+    pub eligible: bool,
+    /// Why, or why not.
+    pub reason: String,
+}
+
+impl Report {
+    /// Who really has the VIP, as the owner's own record or kernel says: nobody, where it does not say so.
+    pub fn actual(&self, index: usize, vip: Vip) -> Option<NodeName> {
+        let owner = self.placement.as_ref()?.owner(index)?;
+        if *owner == self.node {
+            return self.attached.contains(&vip).then(|| owner.clone());
+        }
+        let view = self.view.as_ref()?.id();
+        let known = self.nodes.get(owner)?;
+        let record = known.record.as_ref()?;
+        let serves = record.started == Some(view) && !record.exceptions.contains_key(&vip);
+        (serves && known.state == MemberState::Alive).then(|| owner.clone())
+    }
+
+    /// The ranking of a VIP over every declared node.
+    pub fn ranking(&self, vip: Vip) -> Vec<Rank> {
+        let Some(generation) = self.generation.as_ref().or(self.newest.as_ref()) else { return Vec::new() };
+        let Some(index) = generation.ranking.index_of(vip) else { return Vec::new() };
+        let pool = &generation.ranking.vips()[index].pool;
+        let names = generation.ranking.nodes();
+        let mut order: Vec<u16> = generation.ranking.succession(index).collect();
+        // Those that can never have it, a witness or one that the pool does not select, come last.
+        order
+            .extend((0..names.len() as u16).filter(|node| !generation.ranking.succession(index).any(|it| it == *node)));
+        order
+            .into_iter()
+            .filter_map(|node| names.get(usize::from(node)))
+            .map(|node| {
+                let offer = self.nodes.get(node).and_then(|known| known.offer.as_deref());
+                let eligibility = eligibility(&generation.desired, offer, node, pool, vip);
+                Rank {
+                    node: node.clone(),
+                    eligible: !matches!(eligibility, Eligibility::No(_)),
+                    reason: eligibility.to_string(),
+                }
+            })
+            .collect()
+    }
+
+    /// The snapshot that every report is read from. `since` and the conditions are the office's to remember.
+    pub fn snapshot(&self, at: Wall, conditions: Vec<Condition>) -> Snapshot {
+        let generation = self.generation.as_ref();
+        let vips = generation.map_or_else(Vec::new, |generation| {
+            let vips = generation.ranking.vips().iter().enumerate();
+            vips.map(|(index, ranked)| self.vip(at, index, ranked.pool.clone(), ranked.vip)).collect()
+        });
+        let members = self
+            .nodes
+            .iter()
+            .map(|(name, known)| {
+                let record = known.record.as_ref();
+                let problem = record.map(|record| record.problem.as_str()).filter(|problem| !problem.is_empty());
+                MemberStatus {
+                    node: name.clone(),
+                    state: known.state,
+                    since: at,
+                    version: record.map(|record| record.build.clone()),
+                    revision: record.and_then(|record| record.revision.parse().ok()),
+                    attempted: record.and_then(|record| record.attempted.parse().ok()),
+                    digest: record.map(|record| record.generation),
+                    note: problem.map(|problem| Note::new("Stalled", problem)),
+                }
+            })
+            .collect();
+        let mut snapshot = Snapshot {
+            node: self.node.clone(),
+            cluster: self.newest.as_ref().map(|newest| newest.desired.cluster.name.clone()),
+            revision: generation.and_then(|generation| generation.revision.parse().ok()),
+            attempted: None,
+            digest: generation.map(|generation| generation.digest()),
+            at,
+            view: self.view.as_ref().map(|view| ViewStatus {
+                number: view.id().number,
+                phase: view.sets().phase,
+                established: self.established,
+                members: view.members().iter().map(|(name, member)| format!("{name}@{}", member.epoch)).collect(),
+                missing: self.missing.clone(),
+            }),
+            members,
+            vips,
+            conditions,
+        };
+        snapshot.sort();
+        snapshot
+    }
+
+    fn vip(&self, at: Wall, index: usize, pool: crate::name::PoolName, vip: Vip) -> VipStatus {
+        let desired = self.placement.as_ref().and_then(|placement| placement.owner(index)).cloned();
+        let actual = self.actual(index, vip);
+        let foreign = self.foreign.get(&vip);
+        let refused = self.nodes.iter().find_map(|(node, known)| {
+            let reason = known.record.as_ref()?.exceptions.get(&vip)?;
+            Some(format!("{node}: {reason}"))
+        });
+        let (state, note) = if let Some(foreign) = foreign {
+            let text = format!("{} claims it on {}", foreign.mac, foreign.iface);
+            (VipState::Conflict, Some(Note::new("ForeignClaim", text)))
+        } else if let Some(refused) = refused {
+            (VipState::Refused, Some(Note::new("Refused", refused)))
+        } else if desired.is_none() {
+            (VipState::Unowned, None)
+        } else if desired == actual {
+            (VipState::Held, None)
+        } else {
+            (VipState::Moving, None)
+        };
+        VipStatus { vip, pool, desired, actual, state, since: at, note }
+    }
+}
