@@ -3,14 +3,21 @@
 //! In: the node's own file, the kernel, the network, git. Out: Events for the engine, effects on the host.
 //! Not here: any decision (`engine`).
 
+pub mod beat;
 pub mod clock;
+pub mod desk;
 pub mod directory;
 pub mod error;
 pub mod git;
+pub mod gossip;
+pub mod hands;
 pub mod keeper;
 pub mod netlink;
 pub mod nft;
+pub mod office;
 pub mod packet;
+pub mod priority;
+pub mod run;
 pub mod scan;
 pub mod state;
 mod tlv;

@@ -66,6 +66,10 @@ pub enum Event {
     Resume,
     /// Drain, say goodbye, and be done.
     Leave,
+    /// Be done at once: what is held is stopped, whether somebody takes it or not.
+    Abandon,
+    /// Begin anew with these nodes, whatever was agreed before.
+    Form(BTreeSet<NodeName>),
 }
 
 /// What is to be told of this node beside what the engine knows.

@@ -138,6 +138,11 @@ impl Engine {
         self.held.keys().copied()
     }
 
+    /// Does it accept traffic still for what it gave away?
+    pub fn lingers(&self) -> bool {
+        !self.lingering.is_empty()
+    }
+
     /// The newest generation loaded.
     pub const fn newest(&self) -> Option<&Arc<Generation>> {
         self.newest.as_ref()
@@ -272,6 +277,15 @@ impl Engine {
             Event::Leave => {
                 self.stopping = true;
                 self.protocol.leave(now);
+            }
+            Event::Abandon => {
+                self.stopping = true;
+                self.protocol.leave(now);
+                self.lose_everything(actions);
+            }
+            Event::Form(names) => {
+                self.lose_everything(actions);
+                self.protocol.form_anew(now, names);
             }
         }
     }

@@ -59,6 +59,12 @@ enum What {
     WakeUp {
         node: usize,
     },
+    /// The keeper of a daemon that died closes the gate and says its last words.
+    Keeper {
+        node: usize,
+        epoch: u64,
+        words: Arc<Heartbeat>,
+    },
     NextFault {
         episode: u64,
     },
@@ -196,6 +202,7 @@ impl World {
                 What::Tick { .. } => {}
                 What::Boot { node } => self.boot(node),
                 What::WakeUp { node } => self.wake_up(node),
+                What::Keeper { node, epoch, words } => self.keep(node, epoch, &words),
                 What::NextFault { episode } => self.next_fault(episode),
                 What::Heal => self.heal(),
                 What::Judge => self.judge(),
@@ -285,6 +292,21 @@ impl World {
         }
         if self.machines[node].paused_until.is_none() {
             self.step(node, Event::Tick);
+        }
+    }
+
+    fn keep(&mut self, node: usize, epoch: u64, words: &Arc<Heartbeat>) {
+        // A daemon that is up again has cleaned up itself, and its keeper is another.
+        if self.machines[node].engine.is_some() {
+            return;
+        }
+        self.kernels[node] = Kernel::default();
+        for to in (0..self.machines.len()).filter(|to| *to != node) {
+            if let (Some(delay), _) = self.network.carry(node, to) {
+                let heartbeat = words.clone();
+                let event = Event::Heartbeat { from: name(node), epoch, counter: u64::MAX, heartbeat };
+                self.after(delay, What::Happens { node: to, event });
+            }
         }
     }
 
@@ -524,6 +546,11 @@ impl World {
                 self.after(down, What::Boot { node });
             }
             Fault::KillProcess { down } => {
+                if let Some(engine) = self.machines[node].engine.as_ref().filter(|_| self.order.is_multiple_of(2)) {
+                    let (epoch, words) = (engine.protocol().epoch(), engine.protocol().last_words());
+                    let after = Duration::from_micros(self.random.between(200, 30_000));
+                    self.after(after, What::Keeper { node, epoch, words: Arc::new(words) });
+                }
                 self.stop(node, false);
                 self.after(down, What::Boot { node });
             }

@@ -367,6 +367,25 @@ impl Protocol {
         self.may_form_by_majority = true;
     }
 
+    /// A person begins the cluster anew with these names: an even phase above every one heard of, as a new identity.
+    /// What was agreed before is void; that no node of before goes on is what the person vouches for.
+    pub fn form_anew(&mut self, now: Instant, names: BTreeSet<NodeName>) {
+        let told = self.peers.values().filter_map(|peer| peer.disk).map(|(phase, _)| phase);
+        let highest = told.chain(self.disk.as_ref().map(|disk| disk.phase)).max();
+        let phase = highest.map_or(0, |phase| (phase / 2 + 1) * 2);
+        let sets = Sets { phase, current: Arc::new(names), next: None };
+        self.disk = Some(sets.clone());
+        self.led_by = None;
+        self.to_persist = Some(sets);
+        self.accepted = None;
+        self.before = None;
+        self.known_clean.clear();
+        self.member_since.clear();
+        self.boot = now;
+        self.track_peers();
+        self.new_life();
+    }
+
     /// What this node can carry, as it knows itself.
     pub fn set_offer(&mut self, now: Instant, offer: Offer) {
         let digest = offer.digest();

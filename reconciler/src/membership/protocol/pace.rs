@@ -199,6 +199,31 @@ impl Protocol {
         }
     }
 
+    /// What the keeper says for a daemon that died: goodbye, and nothing else. What it would say of views and
+    /// peers is old by then, and must not be taken for fresh. The same words for a whole life: they are sealed once.
+    pub fn last_words(&self) -> Heartbeat {
+        Heartbeat {
+            flags: Flags::GOODBYE,
+            loaded: Vec::new(),
+            disk: None,
+            accepted: None,
+            before: None,
+            clean: None,
+            known_clean: Vec::new(),
+            settled: Vec::new(),
+            offer: self.empty_offer,
+            peers: Vec::new(),
+            offers: Vec::new(),
+            views: Vec::new(),
+            sets: None,
+            want_views: Vec::new(),
+            want_offers: Vec::new(),
+            gossip: Vec::new(),
+            record_version: 0,
+            record: None,
+        }
+    }
+
     /// Does this node acknowledge the identity?
     fn acks(&self, now: Instant, name: &NodeName, epoch: u64) -> bool {
         use crate::membership::rule::Rule;

@@ -1,0 +1,452 @@
+//! The beat: the one thread that steps the engine and does what it says, never behind anything else.
+//!
+//! In: datagrams, frames, the kernel's notices, events of other threads, time. Out: what the engine wants done, in its
+//! order. Not here: any choice (`engine`), addresses (`hands`), git, files and people (`office`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::time::TimeSpec;
+
+use super::clock::{self, WallClock};
+use super::desk::{Counters, Desk};
+use super::error::HostError;
+use super::gossip::Gossip;
+use super::hands::{Hands, Task};
+use super::keeper::Keeper;
+use super::netlink::{Change, Monitor, Snapshot, prepare_interface};
+use super::nft::{Gate, GateWatch, GuardedInterface, Keeping};
+use super::office::Message;
+use super::packet::PacketSocket;
+use super::state::State;
+use crate::engine::Engine;
+use crate::engine::action::{Action, Note};
+use crate::engine::event::{Event, LocalInterface};
+use crate::manifest::agent_file::Allow;
+use crate::name::InterfaceName;
+use crate::time::Instant;
+use crate::vip::Vip;
+
+/// A report is made at most so often.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+/// And at least so often, for what changes by time alone.
+const REPORT_ANYWAY: Duration = Duration::from_secs(1);
+/// Datagrams and frames taken in one round, so that a flood on one port does not starve the others.
+const ROUND: usize = 128;
+
+/// The way into the beat from other threads.
+#[derive(Debug, Clone)]
+pub struct Inlet {
+    events: Sender<Event>,
+    wake: Arc<EventFd>,
+}
+
+impl Inlet {
+    /// Hands an event over.
+    pub fn put(&self, event: Event) {
+        if self.events.send(event).is_ok() {
+            let _ = self.wake.write(1);
+        }
+    }
+}
+
+/// A pair: where events come out, and the way in.
+pub fn inlet() -> Result<(Inlet, Receiver<Event>), HostError> {
+    let (events, outlet) = channel();
+    let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+        .map_err(|error| HostError::admin("make", "an eventfd", error as i32))?;
+    Ok((Inlet { events, wake: Arc::new(wake) }, outlet))
+}
+
+/// All that the beat works with.
+pub struct Beat {
+    pub engine: Engine,
+    pub gossip: Gossip,
+    pub gate: Gate,
+    pub monitor: Monitor,
+    pub hands: Hands,
+    pub keeper: Keeper,
+    pub state: Arc<State>,
+    pub allow: Allow,
+    pub desk: Desk,
+    pub inlet: Inlet,
+    pub outlet: Receiver<Event>,
+    pub clock: WallClock,
+}
+
+/// What the beat remembers of the host between rounds.
+#[derive(Default)]
+struct Host {
+    packets: BTreeMap<InterfaceName, (u32, PacketSocket)>,
+    interfaces: BTreeMap<InterfaceName, LocalInterface>,
+    guarded: Vec<GuardedInterface>,
+    foreign: BTreeSet<Vip>,
+    /// VIPs that were started with `attach: interface` or on `lo`, as the hands were told.
+    wanted: BTreeMap<Vip, InterfaceName>,
+    watch: Option<GateWatch>,
+    lease: Option<Instant>,
+    words: (u64, usize),
+    report_at: Instant,
+    reported_at: Instant,
+    dirty: bool,
+    left: bool,
+}
+
+impl Beat {
+    /// Beats until the engine has left. Afterwards nothing is held.
+    pub fn run(mut self) -> Self {
+        let mut host = Host::default();
+        if self.gate.keeping() == Keeping::Ordinary {
+            host.watch = self.gate.watch().ok();
+        }
+        self.look_at_host(&mut host);
+        while !host.left {
+            self.wait(&host);
+            self.round(&mut host);
+        }
+        self
+    }
+
+    fn wait(&self, host: &Host) {
+        let now = clock::now();
+        let mut until = self.engine.next_deadline();
+        if host.dirty {
+            until = until.min(host.report_at);
+        }
+        let patience = until.since(now).min(REPORT_ANYWAY);
+        let mut fds = vec![
+            PollFd::new(self.gossip.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.inlet.wake.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.clock.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.keeper.as_fd(), PollFlags::POLLIN),
+        ];
+        fds.extend(host.watch.iter().map(|watch| PollFd::new(watch.as_fd(), PollFlags::POLLIN)));
+        fds.extend(host.packets.values().map(|(_, socket)| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
+        let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(patience)), None);
+        let late = clock::now().since(until);
+        if until > now && late > Duration::from_millis(5) {
+            Counters::count(&self.desk.counters.late);
+            self.desk.counters.latest.fetch_max(crate::time::micros(late), Ordering::Relaxed);
+        }
+    }
+
+    fn round(&mut self, host: &mut Host) {
+        if self.clock.stepped() {
+            // The kernel reckons the lease's end by the wall clock.
+            let lease = host.lease;
+            self.set_lease(host, lease);
+        }
+        for _ in 0..ROUND {
+            let Some(event) = self.gossip.receive() else { break };
+            self.step(host, event);
+        }
+        if clock::now() >= self.engine.next_deadline() {
+            self.step(host, Event::Tick);
+        }
+        let _ = self.inlet.wake.read();
+        while let Ok(event) = self.outlet.try_recv() {
+            if let Event::Loaded(generation) = &event {
+                self.gossip.learn(&generation.desired);
+            }
+            self.step(host, event);
+        }
+        let mut changes = Vec::new();
+        if let Err(error) = self.monitor.read(&mut changes) {
+            tracing::error!(%error, "the kernel's notices cannot be followed");
+        }
+        if !changes.is_empty() {
+            self.host_changed(host, &changes);
+        }
+        self.hear_frames(host);
+        if host.watch.as_mut().is_some_and(GateWatch::touched)
+            && let Err(error) = self.gate.rebuild()
+        {
+            tracing::error!(%error, "the gate was changed by somebody else and cannot be put back");
+        }
+        if self.keeper.is_gone() {
+            match Keeper::spawn() {
+                Ok(keeper) => {
+                    tracing::warn!("the keeper died; another was started");
+                    self.keeper = keeper;
+                    host.words = (0, 0);
+                }
+                Err(error) => tracing::error!(%error, "the keeper died and cannot be started again"),
+            }
+        }
+        self.hand_words(host);
+        self.report(host);
+    }
+
+    fn hear_frames(&mut self, host: &mut Host) {
+        let mut heard = Vec::new();
+        for (name, (_, socket)) in &mut host.packets {
+            for _ in 0..ROUND {
+                match socket.receive() {
+                    Ok(Some(bytes)) => heard.push(Event::Frame { interface: name.clone(), bytes: bytes.to_vec() }),
+                    Ok(None) | Err(_) => break,
+                }
+            }
+        }
+        for event in heard {
+            self.step(host, event);
+        }
+    }
+
+    fn step(&mut self, host: &mut Host, event: Event) {
+        let heartbeat = matches!(event, Event::Heartbeat { .. } | Event::Tick | Event::Frame { .. });
+        // Read before anything is sent: what is acknowledged counts from here.
+        let actions = self.engine.step(clock::now(), event);
+        host.dirty |= !heartbeat;
+        for action in actions {
+            self.perform(host, action);
+        }
+    }
+
+    fn perform(&mut self, host: &mut Host, action: Action) {
+        match action {
+            Action::Send(datagram) => self.gossip.send(&datagram),
+            Action::Lease(until) => self.set_lease(host, until),
+            Action::Stop(stopped) => {
+                let vips: Vec<Vip> = stopped.iter().map(|one| one.vip).collect();
+                let result = self.gate.hold(&[], &vips);
+                self.said(result, "these may still be answered for until the lease ends");
+                vips.iter().for_each(|vip| drop(host.wanted.remove(vip)));
+                self.hands.give(Task::Detach(stopped));
+                host.dirty = true;
+            }
+            Action::Start(started) => {
+                let vips: Vec<Vip> = started.iter().map(|one| one.vip).collect();
+                if let Err(error) = self.gate.hold(&vips, &[]) {
+                    tracing::error!(%error, "the gate does not let these pass");
+                }
+                for one in &started {
+                    host.wanted.insert(one.vip, one.interface.clone());
+                }
+                self.hands.give(Task::Attach(started));
+                host.dirty = true;
+            }
+            Action::EndLinger(vips) => self.hands.give(Task::EndLinger(vips)),
+            Action::Guard(vips) => self.guard(&vips),
+            Action::Transmit(frames) => self.transmit(host, frames),
+            Action::Persist(sets) => match postcard::to_allocvec(&sets) {
+                Ok(bytes) => {
+                    if let Err(problem) = self.state.keep_phase(&bytes) {
+                        // Told nobody yet: without a disk this node must not say that it accepted.
+                        tracing::error!(%problem, "the sets cannot be kept; this node stops");
+                        host.left = true;
+                    }
+                }
+                Err(error) => tracing::error!(%error, "the sets cannot be written"),
+            },
+            Action::Epoch(epoch) => self.desk.say(Message::Epoch(epoch)),
+            Action::Fetch(digest) => self.desk.say(Message::PeerHas(digest)),
+            Action::Left => host.left = true,
+            Action::Note(note) => {
+                host.dirty = true;
+                log(&note);
+            }
+        }
+    }
+
+    fn said(&self, result: Result<(), HostError>, consequence: &str) {
+        if let Err(error) = result {
+            tracing::error!(%error, "{consequence}");
+        }
+    }
+
+    fn set_lease(&mut self, host: &mut Host, until: Option<Instant>) {
+        host.lease = until;
+        let end = until.and_then(clock::lease_end);
+        let result = self.gate.lease(end);
+        self.said(result, "the lease cannot be set in the kernel");
+    }
+
+    fn guard(&mut self, wanted: &BTreeSet<Vip>) {
+        let old = self.gate.guarded().clone();
+        let add: Vec<Vip> = wanted.difference(&old).copied().collect();
+        let remove: Vec<Vip> = old.difference(wanted).copied().collect();
+        let result = self.gate.guard(&add, &remove);
+        self.said(result, "the gate does not cover what is declared");
+    }
+
+    fn transmit(&self, host: &Host, frames: Vec<(InterfaceName, Vec<u8>)>) {
+        let mut by_interface: BTreeMap<InterfaceName, Vec<Vec<u8>>> = BTreeMap::new();
+        for (interface, frame) in frames {
+            by_interface.entry(interface).or_default().push(frame);
+        }
+        for (interface, frames) in by_interface {
+            if let Some((_, socket)) = host.packets.get(&interface) {
+                let _ = socket.send(&frames);
+                self.desk.counters.frames.fetch_add(frames.len() as u64, Ordering::Relaxed);
+            }
+        }
+    }
+
+    // ---- the host ----
+
+    fn allowed(&self, name: &InterfaceName) -> bool {
+        self.allow.interfaces.as_ref().is_none_or(|allowed| allowed.contains(name))
+    }
+
+    /// Everything anew: interfaces, sockets, the gate's places, strangers' addresses.
+    fn look_at_host(&mut self, host: &mut Host) {
+        let snapshot = self.monitor.snapshot().clone();
+        let interfaces = self.local(&snapshot);
+        let indices: BTreeMap<InterfaceName, u32> = snapshot
+            .interfaces
+            .values()
+            .filter(|interface| !interface.loopback)
+            .map(|interface| (interface.name.clone(), interface.index))
+            .collect();
+        let guarded: Vec<GuardedInterface> = interfaces
+            .keys()
+            .filter_map(|name| snapshot.named(name.as_str()))
+            .map(|interface| GuardedInterface { name: interface.name.clone(), own6: interface.own6() })
+            .collect();
+        if guarded != host.guarded {
+            let result = self.gate.interfaces(&guarded);
+            self.said(result, "the gate does not stand on every interface");
+            host.guarded = guarded;
+        }
+        host.packets.retain(|name, (index, _)| indices.get(name) == Some(index) && interfaces.contains_key(name));
+        for name in interfaces.keys() {
+            let Some(index) = indices.get(name) else { continue };
+            if !host.packets.contains_key(name) {
+                if let Err(error) = prepare_interface(name, true) {
+                    tracing::warn!(%error, "a setting of the kernel could not be made");
+                }
+                match PacketSocket::open(name, *index) {
+                    Ok(socket) => drop(host.packets.insert(name.clone(), (*index, socket))),
+                    Err(error) => tracing::error!(%error, "nothing can be announced there"),
+                }
+            }
+        }
+        self.hands.give(Task::Interfaces(indices));
+        if interfaces != host.interfaces {
+            host.interfaces = interfaces.clone();
+            self.step(host, Event::Interfaces(interfaces));
+        }
+        let strangers = snapshot.interfaces.values().flat_map(|interface| interface.addresses.values());
+        let foreign: BTreeSet<Vip> = strangers
+            .filter(|address| !address.is_ours())
+            .filter_map(|address| Vip::new(address.address).ok())
+            .collect();
+        if foreign != host.foreign {
+            host.foreign = foreign.clone();
+            self.step(host, Event::Foreign(foreign));
+        }
+    }
+
+    fn local(&self, snapshot: &Snapshot) -> BTreeMap<InterfaceName, LocalInterface> {
+        let carries = |name: &InterfaceName| self.allowed(name);
+        snapshot
+            .interfaces
+            .values()
+            .filter(|interface| !interface.loopback && carries(&interface.name))
+            .map(|interface| {
+                let own: Vec<_> = interface.addresses.values().filter(|address| !address.is_ours()).collect();
+                let subnets = own
+                    .iter()
+                    .filter(|address| !is_link_local(address.address))
+                    .filter_map(|address| ipnet::IpNet::new(address.address, address.prefix).ok())
+                    .map(|net| net.trunc())
+                    .collect();
+                let local = LocalInterface {
+                    usable: interface.up && interface.running,
+                    mac: interface.mac.map(|mac| mac.0).unwrap_or_default(),
+                    subnets,
+                    own: own.iter().map(|address| address.address).collect(),
+                    router: forwards(&interface.name),
+                };
+                (interface.name.clone(), local)
+            })
+            .collect()
+    }
+
+    fn host_changed(&mut self, host: &mut Host, changes: &[Change]) {
+        // One of ours that went without us, or came back without its place in the kernel.
+        let mut removed = Vec::new();
+        for change in changes {
+            match change {
+                Change::AddressGone(index, address) if address.is_ours() => {
+                    let Ok(vip) = Vip::new(address.address) else { continue };
+                    let interface = self.monitor.snapshot().interfaces.get(index);
+                    let wanted = host.wanted.get(&vip);
+                    let there = interface.is_some_and(|it| wanted == Some(&it.name) || it.loopback);
+                    let stands = self.monitor.snapshot().ours().any(|(_, ours)| ours.address == address.address);
+                    if there && !stands {
+                        tracing::warn!(%vip, "somebody removed a VIP; it is put back");
+                        removed.push(vip);
+                    }
+                }
+                Change::LinkGone(interface) => {
+                    removed
+                        .extend(host.wanted.iter().filter(|(_, name)| **name == interface.name).map(|(vip, _)| *vip));
+                }
+                _ => {}
+            }
+        }
+        self.look_at_host(host);
+        if !removed.is_empty() {
+            self.step(host, Event::Removed(removed));
+        }
+    }
+
+    // ---- others ----
+
+    /// What the keeper is to say changes with the identity and with the peers.
+    fn hand_words(&mut self, host: &mut Host) {
+        let protocol = self.engine.protocol();
+        let now = (protocol.epoch(), protocol.peers().count());
+        if now == host.words {
+            return;
+        }
+        let words = protocol.last_words();
+        if let Some(state) = self.gossip.last_words(now.0, &words, protocol.peers()) {
+            match self.keeper.update(&state) {
+                Ok(()) => host.words = now,
+                Err(error) => tracing::warn!(%error, "the keeper does not take its words"),
+            }
+        }
+    }
+
+    fn report(&mut self, host: &mut Host) {
+        let now = clock::now();
+        let due = (host.dirty && now >= host.report_at) || now.since(host.reported_at) >= REPORT_ANYWAY;
+        if due {
+            host.dirty = false;
+            host.report_at = now + REPORT_EVERY;
+            host.reported_at = now;
+            self.desk.say(Message::Report(Box::new(self.engine.report(now))));
+        }
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+fn forwards(interface: &InterfaceName) -> bool {
+    let path = format!("/proc/sys/net/ipv6/conf/{interface}/forwarding");
+    std::fs::read_to_string(path).is_ok_and(|text| text.trim() != "0")
+}
+
+fn log(note: &Note) {
+    match note {
+        Note::View(view) => tracing::info!(%view, "accepted"),
+        Note::Lapsed { epoch } => tracing::warn!(epoch, "the lease passed unrenewed; this node holds nothing"),
+        Note::Took { vip, from: Some(from) } => tracing::info!(%vip, %from, "took"),
+        Note::Took { vip, from: None } => tracing::info!(%vip, "took, nobody had it"),
+    }
+}

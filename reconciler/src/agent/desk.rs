@@ -1,0 +1,131 @@
+//! The desk between the running node and those who ask it: what it knows, and what may be ordered.
+//!
+//! In: reports from the office. Out: [`Published`] for readers, [`Order`]s for the office. Not here: HTTP and the
+//! control socket (`http`, `control`), who computes what is published (`office`).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, RwLock};
+
+use serde::{Deserialize, Serialize};
+
+use super::office::Message;
+use crate::engine::report::Report;
+use crate::name::NodeName;
+use crate::status::snapshot::Snapshot;
+use crate::status::wall::Wall;
+use crate::vip::Vip;
+
+/// What the node knows, as of its last change.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// The snapshot that `status` prints and the scribe writes.
+    pub snapshot: Arc<Snapshot>,
+    /// What it was made of, for `why`.
+    pub report: Arc<Report>,
+    /// What moved each VIP, the latest last, since this node started.
+    pub moves: Arc<BTreeMap<Vip, Vec<Moved>>>,
+}
+
+/// A VIP went from one node to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// When this node saw it.
+    pub at: Wall,
+    /// From whom.
+    pub from: Option<NodeName>,
+    /// To whom.
+    pub to: Option<NodeName>,
+    /// Why, in a sentence.
+    pub cause: String,
+}
+
+/// What a person may order of a running node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "order")]
+pub enum Order {
+    /// Give away what is held, take nothing new.
+    Drain,
+    /// The opposite.
+    Resume,
+    /// Fetch now.
+    Reconcile {
+        /// A revision of a rewritten history that is to be accepted.
+        accept_history: Option<String>,
+    },
+    /// Begin anew with these nodes.
+    Form {
+        /// Their names.
+        nodes: Vec<NodeName>,
+    },
+}
+
+/// How an order was taken: a line for the person, or why not, with a code.
+pub type Answer = Result<String, String>;
+
+/// Counts that the beat makes and the metrics show.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Datagrams sent.
+    pub sent: AtomicU64,
+    /// Datagrams received whose seal was good.
+    pub received: AtomicU64,
+    /// Datagrams refused by their seal or form.
+    pub refused: AtomicU64,
+    /// Frames sent.
+    pub frames: AtomicU64,
+    /// Times that the beat came more than 5 ms late, and the latest of all, in microseconds.
+    pub late: AtomicU64,
+    /// The latest beat of all, in microseconds.
+    pub latest: AtomicU64,
+}
+
+impl Counters {
+    /// One more.
+    pub fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The desk. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    published: Arc<RwLock<Option<Published>>>,
+    orders: Sender<Message>,
+    /// What the beat counts.
+    pub counters: Arc<Counters>,
+}
+
+impl Desk {
+    /// A desk, and the office's end of it.
+    pub fn new() -> (Self, Receiver<Message>) {
+        let (orders, inbox) = channel();
+        let counters = Arc::new(Counters::default());
+        (Self { published: Arc::new(RwLock::new(None)), orders, counters }, inbox)
+    }
+
+    /// What the node knows; nothing in the first moments.
+    pub fn published(&self) -> Option<Published> {
+        self.published.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// From now on this is what the node knows.
+    pub fn publish(&self, published: Published) {
+        *self.published.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(published);
+    }
+
+    /// Orders something, and waits for the answer.
+    pub fn order(&self, order: Order) -> Answer {
+        let (reply, answer) = channel();
+        let gone = || "error[RV0601]: the node is stopping".to_owned();
+        self.orders.send(Message::Order(order, reply)).map_err(|_| gone())?;
+        answer.recv().map_err(|_| gone())?
+    }
+
+    /// Says something to the office.
+    pub fn say(&self, message: Message) {
+        // An office that is gone has nothing more to do.
+        let _ = self.orders.send(message);
+    }
+}

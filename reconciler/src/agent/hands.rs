@@ -1,0 +1,151 @@
+//! The hands: one thread that puts VIPs on the host and takes them away, in the order in which it is told.
+//!
+//! In: tasks. Out: what the kernel took and what it refused, as Events. Not here: the gate, which is the beat's
+//! own, since silence must not wait; what to do (`engine`).
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use super::netlink::{Edit, Netlink};
+use crate::engine::action::{Started, Stopped};
+use crate::engine::event::Event;
+use crate::manifest::desired::Attach;
+use crate::name::InterfaceName;
+use crate::vip::Vip;
+
+/// So many addresses at a time, so that the first are announced while the last are still on their way.
+const CHUNK: usize = 256;
+
+/// What to do.
+#[derive(Debug)]
+pub enum Task {
+    /// Indices of interfaces by name, as they are now.
+    Interfaces(BTreeMap<InterfaceName, u32>),
+    /// Put these on the host and report.
+    Attach(Vec<Started>),
+    /// Take these away; those that linger are replaced by a local route.
+    Detach(Vec<Stopped>),
+    /// Take the local routes away.
+    EndLinger(Vec<Vip>),
+    /// Be done with everything that came before, then answer.
+    Finish(Sender<()>),
+}
+
+/// The thread and the way to it.
+#[derive(Debug)]
+pub struct Hands {
+    tasks: Sender<Task>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Hands {
+    /// Starts the thread. `deliver` is called from it.
+    pub fn start(netlink: Netlink, deliver: impl Fn(Event) + Send + 'static) -> std::io::Result<Self> {
+        let (tasks, inbox) = channel();
+        let thread =
+            std::thread::Builder::new().name("hands".to_owned()).spawn(move || work(netlink, &inbox, &deliver))?;
+        Ok(Self { tasks, thread: Some(thread) })
+    }
+
+    /// Gives it a task.
+    pub fn give(&self, task: Task) {
+        // A thread that panicked took the process with it.
+        let _ = self.tasks.send(task);
+    }
+
+    /// Waits until everything is done that was given so far.
+    pub fn finish(&self) {
+        let (done, wait) = channel();
+        self.give(Task::Finish(done));
+        let _ = wait.recv();
+    }
+}
+
+impl Drop for Hands {
+    fn drop(&mut self) {
+        let (nobody, _) = channel();
+        self.tasks = nobody;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(mut netlink: Netlink, inbox: &Receiver<Task>, deliver: &impl Fn(Event)) {
+    let mut indices = BTreeMap::new();
+    let loopback = nix::net::if_::if_nametoindex("lo").unwrap_or(1);
+    while let Ok(task) = inbox.recv() {
+        match task {
+            Task::Interfaces(known) => indices = known,
+            Task::Attach(started) => attach(&mut netlink, &indices, loopback, &started, deliver),
+            Task::Detach(stopped) => {
+                let edits = detach(&indices, loopback, &stopped);
+                report(netlink.apply(&edits));
+            }
+            Task::EndLinger(vips) => {
+                let edits: Vec<Edit> = vips.into_iter().map(Edit::StopLingering).collect();
+                report(netlink.apply(&edits));
+            }
+            Task::Finish(done) => {
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+fn attach(
+    netlink: &mut Netlink,
+    indices: &BTreeMap<InterfaceName, u32>,
+    loopback: u32,
+    started: &[Started],
+    deliver: &impl Fn(Event),
+) {
+    for chunk in started.chunks(CHUNK) {
+        let mut edits = Vec::new();
+        let mut refused = Vec::new();
+        for one in chunk {
+            match (one.attach, indices.get(&one.interface)) {
+                (Attach::Interface, Some(index)) => {
+                    edits.push(Edit::Add { vip: one.vip, interface: *index });
+                    edits.push(Edit::StopLingering(one.vip));
+                }
+                (Attach::Interface, None) => refused.push((one.vip, format!("{} is gone", one.interface))),
+                (Attach::Loopback, _) => edits.push(Edit::Add { vip: one.vip, interface: loopback }),
+                (Attach::None, _) => {}
+            }
+        }
+        for (edit, error) in netlink.apply(&edits) {
+            tracing::warn!(%error, "the kernel refused");
+            if let Edit::Add { vip, .. } = edit {
+                refused.push((vip, error.to_string()));
+            }
+        }
+        let taken = chunk.iter().map(|one| one.vip).filter(|vip| refused.iter().all(|(other, _)| other != vip));
+        deliver(Event::Attached(taken.collect()));
+        if !refused.is_empty() {
+            deliver(Event::Refused(refused));
+        }
+    }
+}
+
+fn detach(indices: &BTreeMap<InterfaceName, u32>, loopback: u32, stopped: &[Stopped]) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    for one in stopped {
+        if one.linger.is_some() {
+            edits.push(Edit::Linger(one.vip));
+        }
+        match (one.attach, indices.get(&one.interface)) {
+            (Attach::Interface, Some(index)) => edits.push(Edit::Remove { vip: one.vip, interface: *index }),
+            (Attach::Loopback, _) => edits.push(Edit::Remove { vip: one.vip, interface: loopback }),
+            (Attach::Interface, None) | (Attach::None, _) => {}
+        }
+    }
+    edits
+}
+
+fn report(refused: Vec<(Edit, super::error::HostError)>) {
+    for (_, error) in refused {
+        tracing::warn!(%error, "the kernel refused");
+    }
+}

@@ -1,0 +1,340 @@
+//! The office: one thread for everything that may wait, so that the beat never does.
+//!
+//! In: reports of the beat, outcomes of git, notices of the directory, orders of people. Out: generations for the
+//! engine, the status branch, what readers see at the desk. Not here: which revision counts (`source`), when to write
+//! (`status::scribe`), git itself (`git`).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+use super::beat::Inlet;
+use super::clock;
+use super::desk::{Answer, Desk, Moved, Order, Published};
+use super::git::protocol::History;
+use super::git::{GitPort, Outcome};
+use super::state::State;
+use super::watch::Watch;
+use crate::digest::Digest;
+use crate::engine::event::{Event, Told};
+use crate::engine::generation::Generation;
+use crate::engine::report::Report;
+use crate::manifest::desired::Desired;
+use crate::name::NodeName;
+use crate::revision::Revision;
+use crate::source::{Load, Seen, Source, UNASKED};
+use crate::status::condition::{Condition, carry_over};
+use crate::status::scribe::{Scribe, Written, elect};
+use crate::status::snapshot::{MemberState, Snapshot};
+use crate::status::wall::Wall;
+use crate::time::Instant;
+use crate::vip::Vip;
+
+/// The last moves of a VIP that are remembered.
+const MOVES: usize = 8;
+/// A node whose push failed is not asked to write for so long.
+const PUSH_PAUSE: Duration = Duration::from_secs(60);
+
+/// What others say to the office.
+#[derive(Debug)]
+pub enum Message {
+    /// The beat's report.
+    Report(Box<Report>),
+    /// The identity grew.
+    Epoch(u64),
+    /// A peer has a generation that this node lacks.
+    PeerHas(Digest),
+    /// A job of git ended.
+    Git(Outcome),
+    /// The directory was read.
+    Directory(Seen),
+    /// A person wants something.
+    Order(Order, Sender<Answer>),
+    /// Stop: everything that is held has been given away.
+    Stop,
+}
+
+/// All that the office works with.
+pub struct Office {
+    pub me: NodeName,
+    pub source: Source,
+    pub scribe: Scribe,
+    pub git: Option<GitPort>,
+    pub watch: Option<Watch>,
+    pub writes_status: bool,
+    pub state: Arc<State>,
+    pub inlet: Inlet,
+    pub desk: Desk,
+    pub inbox: Receiver<Message>,
+    /// What the disk had, to be kept again when it runs.
+    pub last_good: Option<(Revision, Arc<Desired>)>,
+}
+
+/// What the office remembers.
+#[derive(Default)]
+struct Memory {
+    loads: VecDeque<(Revision, Arc<Desired>)>,
+    report: Option<Arc<Report>>,
+    running: Option<Digest>,
+    asked_history: bool,
+    told: Told,
+    push_pause_until: Instant,
+    conditions: Vec<Condition>,
+    since: BTreeMap<Vip, (Option<NodeName>, Wall)>,
+    last_owner: BTreeMap<Vip, NodeName>,
+    member_since: BTreeMap<NodeName, (MemberState, Wall)>,
+    moves: BTreeMap<Vip, Vec<Moved>>,
+}
+
+impl Office {
+    /// Works until it is told to stop.
+    pub fn run(mut self) {
+        let mut memory = Memory::default();
+        if let Some((revision, desired)) = self.last_good.take() {
+            memory.loads.push_back((revision.clone(), desired.clone()));
+            self.inlet.put(Event::Loaded(Arc::new(Generation::new(desired, revision.to_string()))));
+        }
+        self.tell(&mut memory);
+        loop {
+            let now = clock::now();
+            let due = self.source.next_deadline().min(self.scribe.next_deadline());
+            let patience = due.since(now).min(Duration::from_secs(5));
+            match self.inbox.recv_timeout(patience) {
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(message) => self.take(&mut memory, message),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.attend(&mut memory);
+        }
+    }
+
+    fn take(&mut self, memory: &mut Memory, message: Message) {
+        let now = clock::now();
+        match message {
+            Message::Report(report) => self.reported(memory, *report),
+            Message::Epoch(epoch) => {
+                if let Err(problem) = self.state.keep_epoch(epoch) {
+                    tracing::warn!(%problem, "the epoch cannot be kept");
+                }
+            }
+            Message::PeerHas(_) => self.source.reconcile(now),
+            Message::Git(Outcome::Pulled(id, seen)) => {
+                let load = self.source.observe(now, id, seen);
+                self.loaded(memory, load);
+            }
+            Message::Directory(seen) => {
+                let load = self.source.observe(now, UNASKED, seen);
+                self.loaded(memory, load);
+            }
+            Message::Git(Outcome::Told(written, problem)) => {
+                if let Some(problem) = problem {
+                    tracing::warn!(%problem, "the status cannot be written");
+                }
+                if written == Written::Failed {
+                    memory.push_pause_until = now + PUSH_PAUSE;
+                }
+                self.scribe.done(now, written);
+            }
+            Message::Git(Outcome::History(Ok(History::Same))) => self.inlet.put(Event::MayFormByMajority),
+            Message::Git(Outcome::History(other)) => tracing::info!(?other, "all declared nodes must be heard to form"),
+            Message::Git(Outcome::Descends(..)) | Message::Stop => {}
+            Message::Order(order, reply) => {
+                let _ = reply.send(self.order(order));
+            }
+        }
+        self.tell(memory);
+    }
+
+    fn order(&mut self, order: Order) -> Answer {
+        let now = clock::now();
+        match order {
+            Order::Drain => {
+                self.inlet.put(Event::Drain);
+                Ok("draining: what this node holds goes to others, and it takes nothing new".to_owned())
+            }
+            Order::Resume => {
+                self.inlet.put(Event::Resume);
+                Ok("resumed: this node takes its share again".to_owned())
+            }
+            Order::Reconcile { accept_history: None } => {
+                self.source.reconcile(now);
+                if let Some(watch) = &self.watch {
+                    watch.look();
+                }
+                Ok("looking at the source now".to_owned())
+            }
+            Order::Reconcile { accept_history: Some(revision) } => {
+                tracing::warn!(revision, "a rewritten history is accepted by hand");
+                match self.source.accept_history(now, &revision) {
+                    Ok(()) => Ok(format!("a history that holds {revision} is accepted")),
+                    Err(problem) => Err(problem.to_string()),
+                }
+            }
+            Order::Form { nodes } => {
+                tracing::warn!(?nodes, "the cluster is formed anew by hand");
+                let names: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+                let answer = format!("forming anew with {}", names.join(", "));
+                self.inlet.put(Event::Form(nodes.into_iter().collect()));
+                Ok(answer)
+            }
+        }
+    }
+
+    fn loaded(&mut self, memory: &mut Memory, load: Option<Load>) {
+        let Some(load) = load else {
+            if let Some(problem) = self.source.problem() {
+                tracing::warn!(%problem, "the last good state stays in force");
+            }
+            return;
+        };
+        tracing::info!(revision = %load.revision, generation = ?load.desired.digest, "loaded");
+        memory.loads.push_back((load.revision.clone(), load.desired.clone()));
+        while memory.loads.len() > 16 {
+            memory.loads.pop_front();
+        }
+        // Whether a majority may form a cluster that never was rests on the branch's whole history.
+        if !memory.asked_history
+            && let (Some(commit), Some(git)) = (load.revision.commit(), &self.git)
+        {
+            memory.asked_history = git.history(commit, load.desired.nodes.keys().cloned().collect());
+        }
+        self.inlet.put(Event::Loaded(Arc::new(Generation::new(load.desired, load.revision.to_string()))));
+    }
+
+    fn attend(&mut self, memory: &mut Memory) {
+        let now = clock::now();
+        if let Some(attempt) = self.source.poll(now)
+            && let Some(git) = &self.git
+        {
+            git.pull(attempt);
+            self.tell(memory);
+        }
+        if self.scribe.poll(now) {
+            let published = self.desk.published();
+            let told = published.zip(self.git.as_ref()).is_some_and(|(it, git)| git.tell((*it.snapshot).clone()));
+            if !told {
+                self.scribe.done(now, Written::Failed);
+            }
+        }
+    }
+
+    /// What peers are to know of this node beside what the engine knows.
+    fn tell(&self, memory: &mut Memory) {
+        let label = |revision: Option<&Revision>| revision.map(ToString::to_string).unwrap_or_default();
+        let told = Told {
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: label(self.source.loaded().map(|(revision, _)| revision)),
+            attempted: label(self.source.attempted()),
+            problem: self.source.problem().map(|problem| cut(problem.to_string())).unwrap_or_default(),
+            can_push: self.writes_status && clock::now() >= memory.push_pause_until,
+        };
+        if told != memory.told {
+            memory.told = told.clone();
+            self.inlet.put(Event::Told(Box::new(told)));
+        }
+    }
+
+    fn reported(&mut self, memory: &mut Memory, report: Report) {
+        let now = clock::now();
+        if let Some(generation) = &report.generation
+            && memory.running != Some(generation.digest())
+        {
+            memory.running = Some(generation.digest());
+        }
+        if let Some(digest) = memory.running
+            && let Some(label) = self.source.activated(digest)
+            && let Some((_, desired)) = memory.loads.iter().find(|(_, desired)| desired.digest == digest)
+        {
+            tracing::info!(revision = %label, "activated");
+            if let Err(problem) = self.state.keep_last_good(&label, desired) {
+                tracing::warn!(%problem, "the last good state cannot be kept");
+            }
+        }
+        let wall = Wall::from_millis(clock::realtime_ns(now) / 1_000_000);
+        let report = Arc::new(report);
+        let snapshot = self.snapshot(memory, wall, &report);
+        let candidates = report.nodes.iter().filter(|(_, known)| {
+            known.state == MemberState::Alive && known.record.as_ref().is_some_and(|record| record.can_push)
+        });
+        let scribe = snapshot.cluster.as_ref().and_then(|cluster| {
+            elect(cluster, report.established, candidates.map(|(name, _)| name)).map(|name| *name == self.me)
+        });
+        self.scribe.observe(now, &snapshot, scribe == Some(true));
+        memory.report = Some(report.clone());
+        let moves = Arc::new(memory.moves.clone());
+        self.desk.publish(Published { snapshot: Arc::new(snapshot), report, moves });
+    }
+
+    fn snapshot(&self, memory: &mut Memory, wall: Wall, report: &Report) -> Snapshot {
+        let mut conditions = self.source.conditions(wall);
+        carry_over(&memory.conditions, &mut conditions);
+        memory.conditions.clone_from(&conditions);
+        let mut snapshot = report.snapshot(wall, conditions);
+        snapshot.attempted = self.source.attempted().cloned();
+        // Another commit that asks for the same is the same generation under a newer label.
+        if snapshot.digest.is_some() && snapshot.digest == memory.running {
+            snapshot.revision = self.source.running().cloned().or(snapshot.revision);
+        }
+        for member in &mut snapshot.members {
+            let known = memory.member_since.entry(member.node.clone()).or_insert((member.state, wall));
+            if known.0 != member.state {
+                *known = (member.state, wall);
+            }
+            member.since = known.1;
+        }
+        for vip in &mut snapshot.vips {
+            let known = memory.since.entry(vip.vip).or_insert((vip.actual.clone(), wall));
+            if known.0 != vip.actual {
+                *known = (vip.actual.clone(), wall);
+            }
+            vip.since = known.1;
+            let Some(owner) = &vip.actual else { continue };
+            let before = memory.last_owner.insert(vip.vip, owner.clone());
+            if before.as_ref() != Some(owner) {
+                let cause = cause(report, memory.report.as_deref(), before.as_ref(), vip.vip);
+                let moves = memory.moves.entry(vip.vip).or_default();
+                moves.push(Moved { at: wall, from: before, to: Some(owner.clone()), cause });
+                if moves.len() > MOVES {
+                    moves.remove(0);
+                }
+            }
+        }
+        let declared = |vip: &Vip| report.generation.as_ref().is_none_or(|generation| generation.declares(*vip));
+        memory.since.retain(|vip, _| declared(vip));
+        memory.moves.retain(|vip, _| declared(vip));
+        snapshot
+    }
+}
+
+/// Why a VIP is where it is now, as far as this node saw it.
+fn cause(report: &Report, last: Option<&Report>, from: Option<&NodeName>, vip: Vip) -> String {
+    let Some(from) = from else { return "nobody had it".to_owned() };
+    let state = report.nodes.get(from).map(|known| known.state);
+    match state {
+        Some(MemberState::Left) => return format!("{from} left"),
+        Some(MemberState::Dead | MemberState::Suspect) => return format!("{from} is dead"),
+        Some(MemberState::Alive) | None => {}
+    }
+    let ranking = report.ranking(vip);
+    if let Some(rank) = ranking.iter().find(|rank| rank.node == *from && !rank.eligible) {
+        return format!("{from}: {}", rank.reason);
+    }
+    let generation = |report: &Report| report.generation.as_ref().map(|generation| generation.digest());
+    if let (Some(last), Some(now)) = (last, &report.generation)
+        && generation(last) != Some(now.digest())
+    {
+        return format!("{} asks for it", now.revision);
+    }
+    "it goes back to the node that comes first for it".to_owned()
+}
+
+/// A problem travels in every datagram that carries a record: only its first line, and not all of a long one.
+fn cut(text: String) -> String {
+    const MOST: usize = 300;
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line.to_owned(),
+    }
+}
