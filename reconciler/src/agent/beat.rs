@@ -67,18 +67,18 @@ pub fn inlet() -> Result<(Inlet, Receiver<Event>), HostError> {
 
 /// All that the beat works with.
 pub struct Beat {
-    pub engine: Engine,
-    pub gossip: Gossip,
-    pub gate: Gate,
-    pub monitor: Monitor,
-    pub hands: Hands,
-    pub keeper: Keeper,
-    pub state: Arc<State>,
-    pub allow: Allow,
-    pub desk: Desk,
-    pub inlet: Inlet,
-    pub outlet: Receiver<Event>,
-    pub clock: WallClock,
+    pub(super) engine: Engine,
+    pub(super) gossip: Gossip,
+    pub(super) gate: Gate,
+    pub(super) monitor: Monitor,
+    pub(super) hands: Hands,
+    pub(super) keeper: Keeper,
+    pub(super) state: Arc<State>,
+    pub(super) allow: Allow,
+    pub(super) desk: Desk,
+    pub(super) inlet: Inlet,
+    pub(super) outlet: Receiver<Event>,
+    pub(super) clock: WallClock,
 }
 
 /// What the beat remembers of the host between rounds.

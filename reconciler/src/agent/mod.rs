@@ -11,6 +11,7 @@ pub mod error;
 pub mod git;
 pub mod gossip;
 pub mod hands;
+pub mod http;
 pub mod keeper;
 pub mod netlink;
 pub mod nft;

@@ -57,18 +57,18 @@ pub enum Message {
 
 /// All that the office works with.
 pub struct Office {
-    pub me: NodeName,
-    pub source: Source,
-    pub scribe: Scribe,
-    pub git: Option<GitPort>,
-    pub watch: Option<Watch>,
-    pub writes_status: bool,
-    pub state: Arc<State>,
-    pub inlet: Inlet,
-    pub desk: Desk,
-    pub inbox: Receiver<Message>,
+    pub(super) me: NodeName,
+    pub(super) source: Source,
+    pub(super) scribe: Scribe,
+    pub(super) git: Option<GitPort>,
+    pub(super) watch: Option<Watch>,
+    pub(super) writes_status: bool,
+    pub(super) state: Arc<State>,
+    pub(super) inlet: Inlet,
+    pub(super) desk: Desk,
+    pub(super) inbox: Receiver<Message>,
     /// What the disk had, to be kept again when it runs.
-    pub last_good: Option<(Revision, Arc<Desired>)>,
+    pub(super) last_good: Option<(Revision, Arc<Desired>)>,
 }
 
 /// What the office remembers.

@@ -12,6 +12,7 @@ pub mod lab;
 pub mod plan;
 pub mod render;
 pub mod revision;
+pub mod run;
 pub mod schema;
 pub mod simulate;
 pub mod terminal;
@@ -42,6 +43,7 @@ enum Command {
     Schema(schema::SchemaCommand),
     Keygen(keygen::Keygen),
     Lab(lab::Lab),
+    Run(run::Run),
     Simulate(simulate::Simulate),
     #[command(hide = true)]
     LabEnter(lab::Enter),
@@ -83,6 +85,7 @@ fn run(command: Command) -> Exit {
         Command::Schema(args) => schema::run(&args),
         Command::Keygen(args) => keygen::run(&args),
         Command::Lab(_) | Command::LabEnter(_) | Command::LabInit(_) | Command::Git => Exit::Usage,
+        Command::Run(args) => run::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     }
 }

@@ -1,0 +1,49 @@
+//! `rendezvip run`: the daemon.
+//!
+//! In: the node's own file. Out: logs on stderr, and an exit code. Not here: all that it does (`agent`).
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+use super::exit::Exit;
+use crate::agent::run::CannotRun;
+use crate::agent::{http, run};
+use crate::manifest::agent_file::{DEFAULT_PATH, parse_agent};
+
+/// Run the daemon on this node
+///
+/// Follows the repository, agrees with its peers who owns which VIP, and announces those that are this node's. It
+/// stops on SIGTERM or SIGINT: what it holds is given away first.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The node's own file
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+    config: PathBuf,
+}
+
+/// Runs until it is told to stop.
+pub fn run(args: &Run) -> Exit {
+    let filter = EnvFilter::try_from_env("RENDEZVIP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    match start(args) {
+        Ok(()) => Exit::Fine,
+        Err(error) => {
+            eprintln!("{error}");
+            Exit::Bad
+        }
+    }
+}
+
+fn start(args: &Run) -> Result<(), CannotRun> {
+    let shown = args.config.display().to_string();
+    let text = std::fs::read(&args.config).map_err(|error| {
+        CannotRun::Told(format!(
+            "error[RV0511]: {shown} cannot be read: {error}\n  = help: `--config FILE` names the node's own file; see docs/node.md"
+        ))
+    })?;
+    let file = parse_agent(&text, &shown).map_err(CannotRun::File)?;
+    let address = file.http;
+    run::run(&file, move |desk| http::start(desk, address))
+}
