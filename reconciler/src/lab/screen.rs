@@ -48,7 +48,7 @@ impl Health {
     const fn text(self) -> &'static str {
         match self {
             Self::Up => "up",
-            Self::Killed => "its daemon was killed (kill -9)",
+            Self::Killed => "its daemon is gone",
             Self::Hung => "everything on it hangs (SIGSTOP)",
             Self::Cut => "its cable is out",
             Self::Off => "its power is off",
@@ -170,7 +170,7 @@ impl Screen {
                 // What cannot be done is an event like any other: the lab goes on.
                 if let Err(error) = self.press(key) {
                     let at = now().since(self.began);
-                    self.page.event(at, error.to_string());
+                    self.page.event(at, error.to_string().lines().next().unwrap_or_default());
                 }
             }
         }
@@ -190,6 +190,12 @@ impl Screen {
                 self.page.event(at, format!("{vip}: {before} -> {owner}"));
             }
             self.page.rows.push(Row { vip: *vip, owner, silence: service.longest, lasts: service.ongoing });
+        }
+        for (name, health) in &mut self.page.nodes {
+            if let Some(status) = self.stage.cluster.ended(name).filter(|_| *health == Health::Up) {
+                *health = Health::Killed;
+                self.page.events.push_back((at, format!("{name}: the daemon ended by itself: {status}")));
+            }
         }
         let overlaps = self.stage.bystander.overlaps(now().before(Duration::from_secs(1)));
         if let Some(one) = overlaps.iter().rfind(|one| one.at > self.overlapped) {
@@ -317,7 +323,7 @@ mod tests {
         insta::assert_snapshot!(page.lines().join("\n"), @r"
         rendezvip lab: a bridge, three nodes, a client that asks each VIP every 5 ms
 
-        > 1 edge-a   0 VIPs  its daemon was killed (kill -9)
+        > 1 edge-a   0 VIPs  its daemon is gone
           2 edge-b   1 VIPs  up
           3 edge-c   1 VIPs  up
 
