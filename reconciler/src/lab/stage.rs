@@ -39,6 +39,10 @@ pub struct Stage {
 pub struct Damage {
     /// Did somebody else take over, and the client notice?
     pub taken_over: bool,
+    /// When the last of its VIPs was first claimed by somebody else, counted from the fault.
+    ///
+    /// A hung host's kernel goes on answering a client that knows its MAC, so a silence alone shows less than this.
+    pub takeover: Option<Duration>,
     /// The client's longest silence, over the victim's VIPs.
     pub outage: Duration,
     /// Probes lost of everybody else's VIPs.
@@ -179,9 +183,13 @@ impl Stage {
         let taken_over = self.bystander.wait(limit, elsewhere).is_some() && self.client.answered(&hit, limit);
         thread::sleep(WATCH);
         let report = self.client.report();
+        let claims = self.bystander.claims(start);
+        let first = |vip: &IpAddr| claims.iter().find(|one| one.claim.address == *vip && one.claim.mac != mac);
+        let firsts: Option<Vec<Instant>> = hit.iter().map(|vip| first(vip).map(|one| one.at)).collect();
         let outage = hit.iter().filter_map(|vip| report.get(vip)).map(|one| one.longest).max().unwrap_or_default();
         Ok(Damage {
             taken_over,
+            takeover: firsts.and_then(|firsts| firsts.into_iter().max()).map(|at| at.since(start)),
             outage,
             others_lost: report.iter().filter(|(vip, _)| !hit.contains(vip)).map(|(_, one)| one.lost).sum(),
             last_claim: self.bystander.last_claim(mac, start).map(|at| at.since(start)),

@@ -340,6 +340,8 @@ impl<'a> Story<'a> {
             self.logs()?;
         }
         self.took("outage of its VIPs, as the client felt it", outage, Some(damage.outage))?;
+        let limit = Duration::from_millis(300);
+        self.took("its VIPs are claimed by the others", limit, damage.takeover)?;
         self.none("probes lost of the others' VIPs", damage.others_lost)?;
         if let Some(silent) = silent {
             self.took("last claim by the dead owner", silent, Some(damage.last_claim.unwrap_or_default()))?;
