@@ -5,6 +5,7 @@
 
 pub mod beat;
 pub mod clock;
+pub mod control;
 pub mod desk;
 pub mod directory;
 pub mod error;

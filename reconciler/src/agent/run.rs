@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::beat::{Beat, inlet};
 use super::clock::{self, WallClock};
+use super::control::SocketFile;
 use super::desk::Desk;
 use super::error::HostError;
 use super::git::{GitConfig, GitPort};
@@ -265,12 +266,14 @@ fn linger_and_clean(beat: Beat, file: &AgentFile) {
 /// What serves people while the daemon runs, and hears the signals that end it.
 pub struct Server {
     stop: std::sync::mpsc::Receiver<()>,
+    /// Goes when the daemon ends.
+    _control: SocketFile,
 }
 
 impl Server {
     /// A server that says on `stop` when a signal came.
-    pub const fn new(stop: std::sync::mpsc::Receiver<()>) -> Self {
-        Self { stop }
+    pub const fn new(stop: std::sync::mpsc::Receiver<()>, control: SocketFile) -> Self {
+        Self { stop, _control: control }
     }
 
     /// Waits for a signal, or for the beat to end by itself.

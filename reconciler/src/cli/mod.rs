@@ -2,19 +2,27 @@
 //!
 //! In: arguments. Out: text and an exit code. Not here: anything that another program would call.
 
+pub mod ask;
 pub mod columns;
+pub mod drain;
 pub mod exit;
 pub mod failure;
 pub mod findings;
+pub mod form;
 pub mod import;
 pub mod keygen;
 pub mod lab;
+pub mod order;
+pub mod paint;
 pub mod plan;
+pub mod reconcile;
 pub mod render;
+pub mod resume;
 pub mod revision;
 pub mod run;
 pub mod schema;
 pub mod simulate;
+pub mod status;
 pub mod terminal;
 pub mod validate;
 
@@ -44,6 +52,11 @@ enum Command {
     Keygen(keygen::Keygen),
     Lab(lab::Lab),
     Run(run::Run),
+    Status(status::Status),
+    Drain(drain::Drain),
+    Resume(resume::Resume),
+    Reconcile(reconcile::Reconcile),
+    Form(form::Form),
     Simulate(simulate::Simulate),
     #[command(hide = true)]
     LabEnter(lab::Enter),
@@ -86,6 +99,11 @@ fn run(command: Command) -> Exit {
         Command::Keygen(args) => keygen::run(&args),
         Command::Lab(_) | Command::LabEnter(_) | Command::LabInit(_) | Command::Git => Exit::Usage,
         Command::Run(args) => run::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Drain(args) => drain::run(&args),
+        Command::Resume(args) => resume::run(&args),
+        Command::Reconcile(args) => reconcile::run(&args),
+        Command::Form(args) => form::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     }
 }

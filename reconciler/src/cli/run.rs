@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
+use super::ask;
 use super::exit::Exit;
 use crate::agent::run::CannotRun;
 use crate::agent::{http, run};
-use crate::manifest::agent_file::{DEFAULT_PATH, parse_agent};
+use crate::manifest::agent_file::DEFAULT_PATH;
 
 /// Run the daemon on this node
 ///
@@ -37,13 +38,7 @@ pub fn run(args: &Run) -> Exit {
 }
 
 fn start(args: &Run) -> Result<(), CannotRun> {
-    let shown = args.config.display().to_string();
-    let text = std::fs::read(&args.config).map_err(|error| {
-        CannotRun::Told(format!(
-            "error[RV0511]: {shown} cannot be read: {error}\n  = help: `--config FILE` names the node's own file; see docs/node.md"
-        ))
-    })?;
-    let file = parse_agent(&text, &shown).map_err(CannotRun::File)?;
-    let address = file.http;
-    run::run(&file, move |desk| http::start(desk, address))
+    let file = ask::node_file(&args.config)?;
+    let (address, control) = (file.http, file.control.clone());
+    run::run(&file, move |desk| http::start(desk, address, &control))
 }

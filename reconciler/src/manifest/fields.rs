@@ -349,7 +349,7 @@ fn printable_short(text: &str) -> String {
 }
 
 /// A duration as people write it in manifests.
-pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
+pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let factor = match unit {
@@ -374,7 +374,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
 }
 
 /// The shortest way to write a whole number of milliseconds.
-pub(super) fn written(duration: Duration) -> String {
+pub(crate) fn written(duration: Duration) -> String {
     let millis = duration.as_millis();
     match [(3_600_000, "h"), (60_000, "m"), (1_000, "s")]
         .into_iter()

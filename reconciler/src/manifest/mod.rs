@@ -13,7 +13,7 @@ mod canonical;
 mod cross;
 pub mod desired;
 pub mod diagnostic;
-mod fields;
+pub(crate) mod fields;
 pub mod kinds;
 pub mod listing;
 pub mod schema;
