@@ -103,17 +103,23 @@ impl Revision {
     /// Does somebody who wrote `text` mean this one? Taken are the label, the hash with or without
     /// `sha1:`/`sha256:` before it, and the first four or more digits of any of these (git's own least).
     pub fn matches(&self, text: &str) -> bool {
-        let (label, algorithm) = match self {
-            Self::Git { branch, .. } => (branch.as_ref(), "sha1:"),
-            Self::Directory(_) => ("directory", "sha256:"),
+        self.prefix(text).is_some_and(|digits| self.hex().starts_with(&digits))
+    }
+
+    /// The first digits of a hash that `text` writes, where it is a revision of this branch or directory.
+    pub fn prefix(&self, text: &str) -> Option<String> {
+        let (label, algorithm, longest) = match self {
+            Self::Git { branch, .. } => (branch.as_ref(), "sha1:", 40),
+            Self::Directory(_) => ("directory", "sha256:", 64),
         };
         let hash = match text.rsplit_once('@') {
             Some((before, after)) if before == label => after,
-            Some(_) => return false,
+            Some(_) => return None,
             None => text,
         };
         let hash = hash.strip_prefix(algorithm).unwrap_or(hash);
-        hash.len() >= 4 && self.hex().starts_with(&hash.to_ascii_lowercase())
+        let fits = (4..=longest).contains(&hash.len()) && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        fits.then(|| hash.to_ascii_lowercase())
     }
 }
 

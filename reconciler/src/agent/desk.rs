@@ -11,9 +11,9 @@ use std::sync::{Arc, RwLock};
 use serde::{Deserialize, Serialize};
 
 use super::office::Message;
-use crate::engine::report::Report;
-use crate::name::NodeName;
-use crate::status::snapshot::Snapshot;
+use crate::engine::report::{Rank, Report};
+use crate::name::{NodeName, PoolName};
+use crate::status::snapshot::{Note, Snapshot, VipState};
 use crate::status::wall::Wall;
 use crate::vip::Vip;
 
@@ -39,6 +39,51 @@ pub struct Moved {
     pub to: Option<NodeName>,
     /// Why, in a sentence.
     pub cause: String,
+}
+
+/// Why a VIP is where it is: what `rendezvip why VIP --format json` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// The address.
+    pub vip: Vip,
+    /// Its pool.
+    pub pool: PoolName,
+    /// Who should have it.
+    pub desired: Option<NodeName>,
+    /// Who has it, as measured.
+    pub actual: Option<NodeName>,
+    /// How it is.
+    pub state: VipState,
+    /// Since when `actual` is what it is.
+    pub since: Wall,
+    /// What is the matter, where something is.
+    pub note: Option<Note>,
+    /// Every declared node, in the order in which they would get it.
+    pub ranking: Vec<Rank>,
+    /// What moved it, the latest last.
+    pub moves: Vec<Moved>,
+    /// When this was known.
+    #[serde(rename = "time")]
+    pub at: Wall,
+}
+
+impl Published {
+    /// Why a VIP is where it is; nothing for one that is not declared.
+    pub fn why(&self, vip: Vip) -> Option<Why> {
+        let status = self.snapshot.vips.iter().find(|status| status.vip == vip)?.clone();
+        Some(Why {
+            vip,
+            pool: status.pool,
+            desired: status.desired,
+            actual: status.actual,
+            state: status.state,
+            since: status.since,
+            note: status.note,
+            ranking: self.report.ranking(vip),
+            moves: self.moves.get(&vip).cloned().unwrap_or_default(),
+            at: self.snapshot.at,
+        })
+    }
 }
 
 /// What a person may order of a running node.
@@ -121,6 +166,13 @@ impl Desk {
         let gone = || "error[RV0601]: the node is stopping".to_owned();
         self.orders.send(Message::Order(order, reply)).map_err(|_| gone())?;
         answer.recv().map_err(|_| gone())?
+    }
+
+    /// Does the cluster run this revision, or one that descends from it? Nothing while nobody knows yet; ask again.
+    pub fn runs(&self, revision: String) -> Option<bool> {
+        let (reply, answer) = channel();
+        self.orders.send(Message::Runs(revision, reply)).ok()?;
+        answer.recv().ok()?
     }
 
     /// Says something to the office.

@@ -6,6 +6,7 @@
 pub mod beat;
 pub mod clock;
 pub mod control;
+pub mod descent;
 pub mod desk;
 pub mod directory;
 pub mod error;
@@ -14,6 +15,7 @@ pub mod gossip;
 pub mod hands;
 pub mod http;
 pub mod keeper;
+pub mod metrics;
 pub mod netlink;
 pub mod nft;
 pub mod office;

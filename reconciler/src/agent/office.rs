@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::beat::Inlet;
 use super::clock;
+use super::descent::Descent;
 use super::desk::{Answer, Desk, Moved, Order, Published};
 use super::git::protocol::History;
 use super::git::{GitPort, Outcome};
@@ -51,6 +52,8 @@ pub enum Message {
     Directory(Seen),
     /// A person wants something.
     Order(Order, Sender<Answer>),
+    /// Somebody waits for a revision: does the cluster run it, or one that descends from it?
+    Runs(String, Sender<Option<bool>>),
     /// Stop: everything that is held has been given away.
     Stop,
 }
@@ -85,6 +88,7 @@ struct Memory {
     last_owner: BTreeMap<Vip, NodeName>,
     member_since: BTreeMap<NodeName, (MemberState, Wall)>,
     moves: BTreeMap<Vip, Vec<Moved>>,
+    descent: Descent,
 }
 
 impl Office {
@@ -138,7 +142,11 @@ impl Office {
             }
             Message::Git(Outcome::History(Ok(History::Same))) => self.inlet.put(Event::MayFormByMajority),
             Message::Git(Outcome::History(other)) => tracing::info!(?other, "all declared nodes must be heard to form"),
-            Message::Git(Outcome::Descends(..)) | Message::Stop => {}
+            Message::Git(Outcome::Descends(id, descends)) => memory.descent.answered(now, id, descends.ok()),
+            Message::Runs(revision, reply) => {
+                let _ = reply.send(self.runs(memory, now, &revision));
+            }
+            Message::Stop => {}
             Message::Order(order, reply) => {
                 let _ = reply.send(self.order(order));
             }
@@ -179,6 +187,19 @@ impl Office {
                 Ok(answer)
             }
         }
+    }
+
+    fn runs(&self, memory: &mut Memory, now: Instant, revision: &str) -> Option<bool> {
+        let Some(running) = self.desk.published().and_then(|it| it.snapshot.revision.clone()) else {
+            return Some(false);
+        };
+        if running.matches(revision) {
+            return Some(true);
+        }
+        let (Some(commit), Some(ancestor), Some(git)) = (running.commit(), running.prefix(revision), &self.git) else {
+            return Some(false);
+        };
+        memory.descent.ask(now, ancestor, commit, |id, ancestor| git.descends(id, ancestor, commit))
     }
 
     fn loaded(&mut self, memory: &mut Memory, load: Option<Load>) {

@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::Engine;
 use super::generation::Generation;
 use crate::announce::conflict::Foreign;
@@ -12,7 +14,7 @@ use crate::membership::record::NodeRecord;
 use crate::membership::view::View;
 use crate::name::NodeName;
 use crate::placement::offer::Offer;
-use crate::placement::{Eligibility, Placement, eligibility};
+use crate::placement::{Eligibility, Placement, Reason, explain};
 use crate::status::condition::Condition;
 use crate::status::snapshot::{MemberState, MemberStatus, Note, Snapshot, ViewStatus, VipState, VipStatus};
 use crate::status::wall::Wall;
@@ -135,7 +137,7 @@ impl Engine {
 }
 
 /// One place of a VIP's ranking, for `why`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rank {
     /// The node.
     pub node: NodeName,
@@ -163,23 +165,18 @@ impl Report {
     pub fn ranking(&self, vip: Vip) -> Vec<Rank> {
         let Some(generation) = self.generation.as_ref().or(self.newest.as_ref()) else { return Vec::new() };
         let Some(index) = generation.ranking.index_of(vip) else { return Vec::new() };
-        let pool = &generation.ranking.vips()[index].pool;
-        let names = generation.ranking.nodes();
-        let mut order: Vec<u16> = generation.ranking.succession(index).collect();
-        // Those that can never have it, a witness or one that the pool does not select, come last.
-        order
-            .extend((0..names.len() as u16).filter(|node| !generation.ranking.succession(index).any(|it| it == *node)));
-        order
+        let offers: BTreeMap<NodeName, Arc<Offer>> =
+            self.nodes.iter().filter_map(|(name, known)| Some((name.clone(), known.offer.clone()?))).collect();
+        explain(&generation.desired, &generation.ranking, &offers, index)
             .into_iter()
-            .filter_map(|node| names.get(usize::from(node)))
-            .map(|node| {
-                let offer = self.nodes.get(node).and_then(|known| known.offer.as_deref());
-                let eligibility = eligibility(&generation.desired, offer, node, pool, vip);
-                Rank {
-                    node: node.clone(),
-                    eligible: !matches!(eligibility, Eligibility::No(_)),
-                    reason: eligibility.to_string(),
-                }
+            .map(|candidate| {
+                let record = self.nodes.get(&candidate.node).and_then(|known| known.record.as_ref());
+                let reason = match (&candidate.eligibility, record.and_then(|record| record.exceptions.get(&vip))) {
+                    // The node itself knows better than its offer tells.
+                    (Eligibility::No(Reason::Refused(_)), Some(reason)) => reason.clone(),
+                    _ => candidate.to_string(),
+                };
+                Rank { eligible: candidate.is_eligible(), node: candidate.node, reason }
             })
             .collect()
     }
