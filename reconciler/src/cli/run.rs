@@ -2,6 +2,7 @@
 //!
 //! In: the node's own file. Out: logs on stderr, and an exit code. Not here: all that it does (`agent`).
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -27,7 +28,12 @@ pub struct Run {
 /// Runs until it is told to stop.
 pub fn run(args: &Run) -> Exit {
     let filter = EnvFilter::try_from_env("RENDEZVIP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
     match start(args) {
         Ok(()) => Exit::Fine,
         Err(error) => {

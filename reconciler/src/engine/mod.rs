@@ -24,6 +24,7 @@ use voice::Voice;
 
 use crate::digest::Digest;
 use crate::manifest::desired::Attach;
+use crate::membership::list::MemberList;
 use crate::membership::protocol::{Birth, Protocol, Start, Unheard};
 use crate::membership::record::NodeRecord;
 use crate::membership::timing::Timing;
@@ -61,6 +62,7 @@ pub struct Engine {
     lingering: BTreeMap<Vip, Instant>,
     /// Held, and the kernel has them.
     attached: Arc<BTreeSet<Vip>>,
+    list: MemberList,
     voice: Voice,
     guarded: Arc<BTreeSet<Vip>>,
     told: Told,
@@ -85,7 +87,9 @@ impl Engine {
     /// A node that has just booted and holds nothing.
     pub fn new(birth: Birth, timing: Timing) -> Self {
         let at = birth.at;
+        let list = MemberList::new(&birth.me, birth.epoch, timing.heartbeat);
         Self {
+            list,
             protocol: Protocol::new(birth, timing),
             generations: BTreeMap::new(),
             newest: None,
@@ -204,6 +208,11 @@ impl Engine {
         self.start(now, &mut starts);
         self.tell_lease(&mut actions);
         self.tell_record();
+        self.list.renew(now, self.protocol.epoch());
+        self.list.tick(now);
+        for (to, message) in self.list.take_messages() {
+            self.protocol.carry_gossip(&to, message);
+        }
         actions.extend(self.protocol.flush(now).into_iter().map(|datagram| Action::Send(Box::new(datagram))));
         actions.append(&mut starts);
         let frames = self.voice.poll(now);
@@ -220,6 +229,10 @@ impl Engine {
             Event::Heartbeat { from, epoch, counter, heartbeat } => {
                 match self.protocol.hear(now, &from, epoch, counter, &heartbeat) {
                     Ok(()) => {
+                        self.list.meet(now, &from, epoch);
+                        for message in &heartbeat.gossip {
+                            self.list.hear(now, message);
+                        }
                         self.hear_of_generation(heartbeat.loaded.first(), actions);
                         if heartbeat.record.is_some() {
                             self.know_peers(now);
@@ -426,6 +439,12 @@ impl Engine {
         self.offer_due = Instant::ZERO;
         actions.push(Action::Note(Note::View(format!("{view:?}"))));
         let before = self.protocol.before().cloned();
+        // The verdict of the view is the list's too.
+        for (name, member) in before.iter().flat_map(|before| before.members()) {
+            if !view.has(name, member.epoch) && name != self.protocol.me() {
+                self.list.exclude(now, name, member.epoch);
+            }
+        }
         let had_owners = before.is_some_and(|before| self.has_owners(&before));
         let kept: BTreeSet<ViewId> =
             [Some(view.id()), self.protocol.before().map(|view| view.id())].into_iter().flatten().collect();
@@ -670,7 +689,7 @@ impl Engine {
     }
 
     fn due_after(&self, now: Instant) -> Instant {
-        let mut due = self.protocol.due().min(self.offer_due).min(self.voice.next_deadline());
+        let mut due = self.protocol.due().min(self.offer_due).min(self.voice.next_deadline()).min(self.list.due());
         if let Some(since) = self.opening_since
             && !self.unstarted.is_empty()
         {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Engine;
 use super::generation::Generation;
 use crate::announce::conflict::Foreign;
+use crate::membership::list::Standing;
 use crate::membership::record::NodeRecord;
 use crate::membership::view::View;
 use crate::name::NodeName;
@@ -89,8 +90,10 @@ impl Engine {
                 let me = name == *protocol.me();
                 let hears = me || protocol.hears(now, &name);
                 let left = if me { protocol.said_goodbye() } else { protocol.has_left(&name) };
+                let suspect = self.list.standing(&name) == Some(Standing::Suspect);
                 let state = match (member.is_some(), hears) {
                     _ if left => MemberState::Left,
+                    (true, true) if suspect => MemberState::Suspect,
                     (true, true) => MemberState::Alive,
                     (true, false) => MemberState::Suspect,
                     (false, _) => MemberState::Dead,
@@ -158,7 +161,7 @@ impl Report {
         let known = self.nodes.get(owner)?;
         let record = known.record.as_ref()?;
         let serves = record.started == Some(view) && !record.exceptions.contains_key(&vip);
-        (serves && known.state == MemberState::Alive).then(|| owner.clone())
+        (serves && matches!(known.state, MemberState::Alive | MemberState::Suspect)).then(|| owner.clone())
     }
 
     /// The ranking of a VIP over every declared node.

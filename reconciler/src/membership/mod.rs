@@ -4,6 +4,7 @@
 //! Not here: VIPs and what it costs to lose them (`engine`), sealing (`wire`).
 
 pub mod heartbeat;
+pub mod list;
 mod peer;
 pub mod protocol;
 pub mod record;
