@@ -12,11 +12,12 @@ use clap::Args;
 use super::failure::Failure;
 use crate::agent::clock;
 use crate::agent::control::{self, Unanswered};
-use crate::agent::desk::{Answer, Order};
+use crate::agent::desk::{Answer, Order, Why};
 use crate::agent::run::CannotRun;
 use crate::manifest::agent_file::{AgentFile, DEFAULT_PATH, parse_agent};
 use crate::status::snapshot::Snapshot;
 use crate::time::Instant;
+use crate::vip::Vip;
 
 /// A node on this host that does not take a connection by then is not there.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -75,6 +76,26 @@ impl Node {
         let text = self.get("/status")?;
         let snapshot = serde_json::from_str(&text).map_err(|error| self.strange(&error.to_string()))?;
         Ok((snapshot, text))
+    }
+
+    /// Why a VIP is where it is, and its JSON as it came.
+    pub fn why(&self, vip: Vip) -> Result<(Why, String), Failure> {
+        let text = self.get(&format!("/why?vip={vip}"))?;
+        let why = serde_json::from_str(&text).map_err(|error| self.strange(&error.to_string()))?;
+        Ok((why, text))
+    }
+
+    /// Does the cluster run this revision, or one that descends from it? Nothing while the node does not know yet.
+    pub fn runs(&self, revision: &str) -> Result<Option<bool>, Failure> {
+        // Letters, digits and what is escaped go into a query; a branch's name can have anything.
+        let escaped: String = revision
+            .bytes()
+            .map(
+                |byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") },
+            )
+            .collect();
+        let text = self.get(&format!("/runs?revision={escaped}"))?;
+        serde_json::from_str(&text).map_err(|error| self.strange(&error.to_string()))
     }
 
     /// What the node answers for `path`.

@@ -4,6 +4,7 @@
 
 pub mod ask;
 pub mod columns;
+pub mod diff;
 pub mod drain;
 pub mod exit;
 pub mod failure;
@@ -24,7 +25,10 @@ pub mod schema;
 pub mod simulate;
 pub mod status;
 pub mod terminal;
+pub mod told;
 pub mod validate;
+pub mod wait;
+pub mod why;
 
 use std::process::ExitCode;
 
@@ -53,6 +57,9 @@ enum Command {
     Lab(lab::Lab),
     Run(run::Run),
     Status(status::Status),
+    Why(why::WhyArgs),
+    Diff(diff::Diff),
+    Wait(wait::Wait),
     Drain(drain::Drain),
     Resume(resume::Resume),
     Reconcile(reconcile::Reconcile),
@@ -100,6 +107,9 @@ fn run(command: Command) -> Exit {
         Command::Lab(_) | Command::LabEnter(_) | Command::LabInit(_) | Command::Git => Exit::Usage,
         Command::Run(args) => run::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Why(args) => why::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Wait(args) => wait::run(&args),
         Command::Drain(args) => drain::run(&args),
         Command::Resume(args) => resume::run(&args),
         Command::Reconcile(args) => reconcile::run(&args),

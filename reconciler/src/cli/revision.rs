@@ -41,7 +41,7 @@ pub fn read(dir: &Path, revision: &str) -> Result<Vec<SourceFile>, Failure> {
 }
 
 /// Where the directory lies in its repository.
-fn place(repository: &Repository, dir: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn place(repository: &Repository, dir: &Path) -> Result<PathBuf, Failure> {
     let unplaced = || {
         let message = format!("{} is not in the work tree of its git repository", dir.display());
         Failure::new("RV0642", message, "a revision is read at DIR's place in a work tree; else name a directory")
@@ -51,7 +51,7 @@ fn place(repository: &Repository, dir: &Path) -> Result<PathBuf, Failure> {
     dir.strip_prefix(root).map(Path::to_path_buf).map_err(|_| unplaced())
 }
 
-fn files(repository: &Repository, tree: &Tree<'_>) -> Result<Vec<SourceFile>, git2::Error> {
+pub(super) fn files(repository: &Repository, tree: &Tree<'_>) -> Result<Vec<SourceFile>, git2::Error> {
     let mut blobs = BTreeMap::new();
     tree.walk(TreeWalkMode::PreOrder, |folder, entry| {
         // What is not UTF-8 counts no more than on disk; a link or a submodule is no file.

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::ask::Ask;
 use super::columns::columns;
 use super::exit::Exit;
 use super::order::{Format, refuse};
 use super::paint::Paint;
 use super::terminal;
+use super::told::Teller;
 use crate::manifest::diagnostic::printable;
 use crate::name::NodeName;
 use crate::status::condition::{ConditionType, Truth};
@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Debug, Args)]
 pub struct Status {
     #[command(flatten)]
-    ask: Ask,
+    teller: Teller,
     /// Show it again whenever it changes, until interrupted
     #[arg(long)]
     watch: bool,
@@ -38,16 +38,16 @@ pub struct Status {
 
 /// Runs the command.
 pub fn run(args: &Status) -> Exit {
-    let node = match args.ask.node() {
-        Ok(node) => node,
+    let told = match args.teller.find() {
+        Ok(told) => told,
         Err(error) => return refuse(&error),
     };
     let mut last = None;
     loop {
-        match node.status() {
+        match told.status() {
             Ok((snapshot, json)) => {
                 let text = match args.format {
-                    Format::Human => human(&snapshot, Paint(terminal::colour())),
+                    Format::Human => human(&snapshot, told.now(&snapshot), Paint(terminal::colour())),
                     Format::Json => json.trim_end().to_owned() + "\n",
                 };
                 show(args, &snapshot, text, &mut last);
@@ -79,7 +79,7 @@ fn show(args: &Status, snapshot: &Snapshot, text: String, last: &mut Option<Snap
 }
 
 /// A page for a person.
-pub fn human(snapshot: &Snapshot, paint: Paint) -> String {
+pub fn human(snapshot: &Snapshot, now: Wall, paint: Paint) -> String {
     let mut text = headline(snapshot, paint);
     let conditions = snapshot.conditions.iter().filter(|condition| {
         // What is not the matter is no news; Ready always is.
@@ -99,7 +99,7 @@ pub fn human(snapshot: &Snapshot, paint: Paint) -> String {
         [
             member.node.to_string(),
             paint.member(member.state),
-            age(snapshot.at, member.since),
+            age(now, member.since),
             holds.to_string(),
             member.revision.as_ref().map_or_else(String::new, |revision| printable(&revision.short()).into_owned()),
             member.version.as_deref().map_or_else(String::new, |version| printable(version).into_owned()),
@@ -113,7 +113,7 @@ pub fn human(snapshot: &Snapshot, paint: Paint) -> String {
             vip.pool.to_string(),
             paint.vip(vip.state),
             name(vip.actual.as_ref()).to_owned(),
-            age(snapshot.at, vip.since),
+            age(now, vip.since),
             remark(vip),
         ]
     });
@@ -159,7 +159,7 @@ fn tally(snapshot: &Snapshot, paint: Paint) -> String {
 }
 
 /// What the other columns do not tell.
-fn remark(vip: &VipStatus) -> String {
+pub fn remark(vip: &VipStatus) -> String {
     if let Some(note) = &vip.note {
         return printable(&note.message).into_owned();
     }

@@ -1,0 +1,105 @@
+//! `rendezvip wait`: until the cluster runs a revision, or one that descends from it.
+//!
+//! In: a revision, how long. Out: a line; exit 0 once it runs, 1 when time is over. Not here: who says so (`told`).
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::order::{Format, PAUSE, patience, refuse, say};
+use super::told::{Teller, Told};
+use crate::agent::clock;
+use crate::manifest::diagnostic::printable;
+use crate::manifest::fields::written;
+use crate::status::condition::{ConditionType, Truth};
+use crate::status::snapshot::Snapshot;
+
+/// Wait until the cluster runs a revision or one that descends from it: what a pipeline needs after a merge
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// The commit, as a full or short hash, or as `status` prints it
+    #[arg(long, value_name = "REV", value_parser = hash)]
+    revision: String,
+    /// Give up after so long
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = patience)]
+    timeout: Duration,
+    #[command(flatten)]
+    teller: Teller,
+    /// How the answer is written
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Something that can begin a commit's hash.
+fn hash(text: &str) -> Result<String, String> {
+    let digits = text.rsplit_once('@').map_or(text, |(_, hash)| hash);
+    let digits = digits.strip_prefix("sha1:").or_else(|| digits.strip_prefix("sha256:")).unwrap_or(digits);
+    if (4..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(text.to_owned());
+    }
+    Err("write at least four digits of the commit's hash, as `git rev-parse HEAD` prints it".to_owned())
+}
+
+/// Runs the command.
+pub fn run(args: &Wait) -> Exit {
+    let told = match args.teller.find() {
+        Ok(told) => told,
+        Err(error) => return refuse(&error),
+    };
+    match wait(args, &told) {
+        Ok(line) => {
+            say(args.format, true, &line);
+            Exit::Fine
+        }
+        Err(failure) => refuse(&failure),
+    }
+}
+
+fn wait(args: &Wait, told: &Told) -> Result<String, Failure> {
+    let start = clock::now();
+    loop {
+        // A node that restarts meanwhile is asked again.
+        let answer = told.runs(&args.revision);
+        let wanted = printable(&args.revision).into_owned();
+        if matches!(answer, Ok(Some(true))) {
+            return Ok(format!("the cluster runs {wanted}"));
+        }
+        if clock::now().since(start) >= args.timeout {
+            answer?;
+            let (snapshot, _) = told.status()?;
+            return Err(too_late(&snapshot, &wanted, args.timeout));
+        }
+        std::thread::sleep(PAUSE.min(args.timeout));
+    }
+}
+
+fn too_late(snapshot: &Snapshot, wanted: &str, limit: Duration) -> Failure {
+    let runs =
+        snapshot.revision.as_ref().map_or_else(|| "nothing".to_owned(), |it| printable(&it.short()).into_owned());
+    let message = format!("after {} the cluster does not run {wanted}; it runs {runs}", written(limit));
+    let stalled = snapshot.conditions.iter().find(|it| it.kind == ConditionType::Stalled && it.status == Truth::True);
+    let help = match stalled {
+        Some(stalled) => format!("it is stalled: {}", printable(stalled.message.trim_end())),
+        None => {
+            "`rendezvip status` shows what each node has loaded, `rendezvip diff` what is not as declared".to_owned()
+        }
+    };
+    Failure::new("RV0613", message, help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_is_written_as_git_or_status_write_it() {
+        for good in ["0123", "0123456789abcdef0123456789abcdef01234567", "main@sha1:0123456", "DEADBEEF"] {
+            assert_eq!(hash(good), Ok(good.to_owned()));
+        }
+        for bad in ["", "main", "HEAD~1", "012", "main@sha1:", "--all", "0123\n"] {
+            assert!(hash(bad).is_err(), "{bad:?}");
+        }
+    }
+}
