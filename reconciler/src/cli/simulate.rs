@@ -188,7 +188,7 @@ pub fn run(args: &Simulate) -> Exit {
         Format::Json => match serde_json::to_string_pretty(&found) {
             Ok(text) => println!("{text}"),
             Err(error) => {
-                eprintln!("error[RV0606]: the result cannot be written: {error}");
+                eprintln!("error[RV0661]: the result cannot be written: {error}");
                 return Exit::Bad;
             }
         },
