@@ -8,6 +8,7 @@
 use std::process::Command;
 
 mod announce;
+mod desk;
 mod frames;
 mod gate;
 mod host;

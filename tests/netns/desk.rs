@@ -1,0 +1,133 @@
+//! A cluster of one node, and everything that a person can ask of it or order.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Output;
+use std::time::Duration;
+
+use rendezvip::lab::cluster::{Cluster, Layout};
+use rendezvip::lab::now;
+use rendezvip::status::snapshot::{Snapshot, VipState};
+
+use crate::in_a_lab;
+
+const SOON: Duration = Duration::from_secs(20);
+const POOL: &str = "apiVersion: rendezvip/v1\nkind: VipPool\nmetadata: {name: web}\nspec: {addresses: [10.99.0.100-10.99.0.101, \"fd99::100\"]}\n";
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn started() -> (Cluster, String) {
+    let mut cluster = Cluster::new(&["edge-a"], Layout::default()).unwrap();
+    let mut files = cluster.base_manifests();
+    files.push(("web.yaml".to_owned(), POOL.to_owned()));
+    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let commit = cluster.repository.push("first", &files).unwrap();
+    cluster.start("edge-a").unwrap();
+    (cluster, commit.to_string())
+}
+
+fn held(snapshot: &Snapshot) -> bool {
+    snapshot.vips.len() == 3 && snapshot.vips.iter().all(|vip| vip.state == VipState::Held)
+}
+
+fn wait(cluster: &Cluster, what: &str, right: impl Fn(&Snapshot) -> bool) -> Snapshot {
+    let found = cluster.wait_status("edge-a", SOON, right);
+    found.unwrap_or_else(|| panic!("{what}: {}\n{:?}", cluster.log_tail("edge-a"), cluster.status("edge-a")))
+}
+
+/// What the node's HTTP answers to a request, head and all.
+fn http(cluster: &Cluster, request: &'static str) -> String {
+    cluster.segment.node("edge-a").place().run(move || {
+        let mut stream = TcpStream::connect("127.0.0.1:9747").unwrap();
+        stream.write_all(format!("{request} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    })
+}
+
+#[test]
+fn a_node_tells_what_it_has_and_why_and_obeys() {
+    in_a_lab(|| {
+        let (cluster, commit) = started();
+        let ask = |arguments: &[&str]| cluster.ask("edge-a", arguments).unwrap();
+        let snapshot = wait(&cluster, "held", held);
+        assert_eq!(snapshot.node.as_str(), "edge-a");
+
+        let output = ask(&["wait", "--revision", &commit[..9], "--timeout", "20s"]);
+        assert!(output.status.success(), "{}", said(&output));
+        let output = ask(&["wait", "--revision", "0123456789", "--timeout", "500ms"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains("error[RV0613]"), "{}", said(&output));
+        let output = ask(&["diff"]);
+        assert!(output.status.success(), "{}", said(&output));
+
+        let why: serde_json::Value =
+            serde_json::from_str(&cluster.tell("edge-a", &["why", "10.99.0.100", "--format", "json"]).unwrap())
+                .unwrap();
+        assert_eq!(why["vip"], "10.99.0.100");
+        assert_eq!((&why["actual"], &why["desired"]), (&"edge-a".into(), &"edge-a".into()));
+        assert_eq!(why["ranking"][0]["node"], "edge-a");
+        assert_eq!(why["ranking"][0]["eligible"], true);
+        assert_eq!(why["moves"][0]["to"], "edge-a");
+        let output = ask(&["why", "10.99.0.99"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains("error[RV0609]"), "{}", said(&output));
+
+        let page = http(&cluster, "GET /");
+        assert!(page.starts_with("HTTP/1.0 200") && page.contains("<title>rendezvip</title>"), "{page}");
+        assert!(http(&cluster, "GET /healthz").starts_with("HTTP/1.0 200"));
+        assert!(http(&cluster, "GET /readyz").starts_with("HTTP/1.0 200"));
+        assert!(http(&cluster, "GET /why?vip=nonsense").starts_with("HTTP/1.0 404"));
+        assert!(http(&cluster, "GET /why").starts_with("HTTP/1.0 400"));
+        assert!(http(&cluster, "POST /status").starts_with("HTTP/1.0 405"));
+        let metrics = http(&cluster, "GET /metrics");
+        for line in [
+            "rendezvip_vips_held 3\n",
+            "rendezvip_lease_held 1\n",
+            "rendezvip_view_established 1\n",
+            "rendezvip_members{state=\"alive\"} 1\n",
+            "rendezvip_vips{pool=\"web\",state=\"held\"} 3\n",
+            "rendezvip_vips{pool=\"web\",state=\"unowned\"} 0\n",
+            "rendezvip_condition{type=\"Ready\"} 1\n",
+            &format!("rendezvip_generation_info{{revision=\"main@sha1:{commit}\""),
+            "# EOF\n",
+        ] {
+            assert!(metrics.contains(line), "{line}\n{metrics}");
+        }
+
+        // A drained node holds nothing, even where nobody takes over.
+        let output = ask(&["drain", "--wait", "--timeout", "20s"]);
+        assert!(output.status.success(), "{}\n{}", said(&output), cluster.log_tail("edge-a"));
+        let snapshot = cluster.status("edge-a").unwrap();
+        assert!(snapshot.vips.iter().all(|vip| vip.actual.is_none()), "{snapshot:?}");
+        assert_eq!(ask(&["diff"]).status.code(), Some(1));
+        assert!(ask(&["resume"]).status.success());
+        wait(&cluster, "held again", held);
+    });
+}
+
+#[test]
+fn a_commit_is_fetched_at_once_when_asked_and_its_ancestors_count_as_run() {
+    in_a_lab(|| {
+        let (cluster, first) = started();
+        wait(&cluster, "held", held);
+        // Far within the poll, which is 15 s.
+        let more = POOL
+            .replace("web", "more")
+            .replace("10.99.0.100-10.99.0.101", "10.99.0.110")
+            .replace("fd99::100", "fd99::110");
+        let second = cluster.repository.push("second", &[("more.yaml", more.as_str())]).unwrap();
+        let start = now();
+        assert!(cluster.ask("edge-a", &["reconcile"]).unwrap().status.success());
+        for revision in [second.to_string(), first.to_string()] {
+            let output = cluster.ask("edge-a", &["wait", "--revision", &revision[..12], "--timeout", "10s"]).unwrap();
+            assert!(output.status.success(), "{}\n{}", said(&output), cluster.log_tail("edge-a"));
+        }
+        assert!(now().since(start) < Duration::from_secs(12));
+        let unforced = cluster.ask("edge-a", &["form", "--nodes", "edge-a"]).unwrap();
+        assert!(said(&unforced).contains("error[RV0611]"), "{}", said(&unforced));
+    });
+}
