@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use super::hooks::Hooks;
 use super::netlink::{Edit, Netlink};
 use crate::engine::action::{Started, Stopped};
 use crate::engine::event::Event;
@@ -40,11 +41,12 @@ pub struct Hands {
 }
 
 impl Hands {
-    /// Starts the thread. `deliver` is called from it.
-    pub fn start(netlink: Netlink, deliver: impl Fn(Event) + Send + 'static) -> std::io::Result<Self> {
+    /// Starts the thread. `deliver` is called from it; `hooks` hear what was done.
+    pub fn start(netlink: Netlink, hooks: Hooks, deliver: impl Fn(Event) + Send + 'static) -> std::io::Result<Self> {
         let (tasks, inbox) = channel();
-        let thread =
-            std::thread::Builder::new().name("hands".to_owned()).spawn(move || work(netlink, &inbox, &deliver))?;
+        let thread = std::thread::Builder::new()
+            .name("hands".to_owned())
+            .spawn(move || work(netlink, &inbox, &hooks, &deliver))?;
         Ok(Self { tasks, thread: Some(thread) })
     }
 
@@ -72,16 +74,17 @@ impl Drop for Hands {
     }
 }
 
-fn work(mut netlink: Netlink, inbox: &Receiver<Task>, deliver: &impl Fn(Event)) {
+fn work(mut netlink: Netlink, inbox: &Receiver<Task>, hooks: &Hooks, deliver: &impl Fn(Event)) {
     let mut indices = BTreeMap::new();
     let loopback = nix::net::if_::if_nametoindex("lo").unwrap_or(1);
     while let Ok(task) = inbox.recv() {
         match task {
             Task::Interfaces(known) => indices = known,
-            Task::Attach(started) => attach(&mut netlink, &indices, loopback, &started, deliver),
+            Task::Attach(started) => attach(&mut netlink, &indices, loopback, &started, hooks, deliver),
             Task::Detach(stopped) => {
                 let edits = detach(&indices, loopback, &stopped);
                 report(netlink.apply(&edits));
+                hooks.released(stopped.iter().map(|one| one.vip).collect());
             }
             Task::EndLinger(vips) => {
                 let edits: Vec<Edit> = vips.into_iter().map(Edit::StopLingering).collect();
@@ -99,6 +102,7 @@ fn attach(
     indices: &BTreeMap<InterfaceName, u32>,
     loopback: u32,
     started: &[Started],
+    hooks: &Hooks,
     deliver: &impl Fn(Event),
 ) {
     for chunk in started.chunks(CHUNK) {
@@ -122,7 +126,9 @@ fn attach(
             }
         }
         let taken = chunk.iter().map(|one| one.vip).filter(|vip| refused.iter().all(|(other, _)| other != vip));
-        deliver(Event::Attached(taken.collect()));
+        let taken: Vec<Vip> = taken.collect();
+        deliver(Event::Attached(taken.clone()));
+        hooks.acquired(taken);
         if !refused.is_empty() {
             deliver(Event::Refused(refused));
         }

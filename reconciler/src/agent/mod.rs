@@ -4,6 +4,7 @@
 //! Not here: any decision (`engine`).
 
 pub mod beat;
+pub mod checks;
 pub mod clock;
 pub mod control;
 pub mod descent;
@@ -13,6 +14,7 @@ pub mod error;
 pub mod git;
 pub mod gossip;
 pub mod hands;
+pub mod hooks;
 pub mod http;
 pub mod keeper;
 pub mod metrics;

@@ -4,7 +4,7 @@
 //! engine, the status branch, what readers see at the desk. Not here: which revision counts (`source`), when to write
 //! (`status::scribe`), git itself (`git`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::engine::event::{Event, Told};
 use crate::engine::generation::Generation;
 use crate::engine::report::Report;
 use crate::manifest::desired::Desired;
-use crate::name::NodeName;
+use crate::name::{CheckName, NodeName};
 use crate::revision::Revision;
 use crate::source::{Load, Seen, Source, UNASKED};
 use crate::status::condition::{Condition, carry_over};
@@ -70,6 +70,8 @@ pub struct Office {
     pub(super) inlet: Inlet,
     pub(super) desk: Desk,
     pub(super) inbox: Receiver<Message>,
+    /// The checks that the node's own file defines.
+    pub(super) checks: BTreeSet<CheckName>,
     /// What the disk had, to be kept again when it runs.
     pub(super) last_good: Option<(Revision, Arc<Desired>)>,
 }
@@ -97,6 +99,7 @@ impl Office {
         let mut memory = Memory::default();
         if let Some((revision, desired)) = self.last_good.take() {
             memory.loads.push_back((revision.clone(), desired.clone()));
+            self.miss_checks(&desired);
             self.inlet.put(Event::Loaded(Arc::new(Generation::new(desired, revision.to_string()))));
         }
         self.tell(&mut memory);
@@ -220,7 +223,18 @@ impl Office {
         {
             memory.asked_history = git.history(commit, load.desired.nodes.keys().cloned().collect());
         }
+        self.miss_checks(&load.desired);
         self.inlet.put(Event::Loaded(Arc::new(Generation::new(load.desired, load.revision.to_string()))));
+    }
+
+    /// A check that pools name and this node's own file does not define cannot pass here.
+    fn miss_checks(&self, desired: &Desired) {
+        let named = desired.pools.values().flat_map(|pool| &pool.health);
+        let missing: BTreeSet<&CheckName> = named.filter(|check| !self.checks.contains(*check)).collect();
+        for check in missing {
+            tracing::warn!(%check, "pools name a check that this node's own file does not define; it counts as failing");
+            self.inlet.put(Event::Check { check: check.clone(), passes: false });
+        }
     }
 
     fn attend(&mut self, memory: &mut Memory) {

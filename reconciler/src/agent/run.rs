@@ -10,6 +10,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use super::beat::{Beat, inlet};
+use super::checks::Checks;
 use super::clock::{self, WallClock};
 use super::control::SocketFile;
 use super::desk::Desk;
@@ -17,6 +18,7 @@ use super::error::HostError;
 use super::git::{GitConfig, GitPort};
 use super::gossip::Gossip;
 use super::hands::Hands;
+use super::hooks::Hooks;
 use super::keeper::Keeper;
 use super::netlink::{Monitor, Netlink};
 use super::nft::Gate;
@@ -38,6 +40,8 @@ use crate::wire::key::KeyRing;
 
 /// A daemon that stops lingers so long at most.
 const LINGER_AT_STOP: Duration = Duration::from_secs(2);
+/// So long for the last hooks.
+const HOOKS_AT_STOP: Duration = Duration::from_millis(300);
 /// And waits so long for the others to take over.
 const LEAVE_PATIENCE: Duration = Duration::from_millis(1500);
 
@@ -151,9 +155,10 @@ pub fn run(file: &AgentFile, serve: impl FnOnce(Desk) -> Result<Server, CannotRu
     let monitor = Monitor::open()?;
     let wall_clock = WallClock::watch()?;
     let (inlet, outlet) = inlet()?;
+    let (hooks, hooks_ended) = Hooks::start(file.hooks.clone()).map_err(|error| no_thread(&error))?;
     let hands = {
         let inlet = inlet.clone();
-        Hands::start(netlink, move |event| inlet.put(event)).map_err(|error| no_thread(&error))?
+        Hands::start(netlink, hooks, move |event| inlet.put(event)).map_err(|error| no_thread(&error))?
     };
 
     let say = {
@@ -182,6 +187,7 @@ pub fn run(file: &AgentFile, serve: impl FnOnce(Desk) -> Result<Server, CannotRu
         inlet: inlet.clone(),
         desk: desk.clone(),
         inbox,
+        checks: file.checks.keys().cloned().collect(),
         last_good: last_good.map(|good| (good.revision, Arc::new(good.desired))),
     };
 
@@ -208,6 +214,10 @@ pub fn run(file: &AgentFile, serve: impl FnOnce(Desk) -> Result<Server, CannotRu
         .name("office".to_owned())
         .spawn(move || office.run())
         .map_err(|error| no_thread(&error))?;
+    let checks = {
+        let inlet = inlet.clone();
+        Checks::start(file.checks.clone(), move |event| inlet.put(event)).map_err(|error| no_thread(&error))?
+    };
     let (ended, wait) = channel();
     let beating = std::thread::Builder::new()
         .name("beat".to_owned())
@@ -229,8 +239,11 @@ pub fn run(file: &AgentFile, serve: impl FnOnce(Desk) -> Result<Server, CannotRu
     }
     let Ok(beat) = beating.join() else { std::process::abort() };
     linger_and_clean(beat, file);
+    drop(checks);
     desk.say(Message::Stop);
     let _ = office.join();
+    // A hook that goes on for longer does so without us.
+    let _ = hooks_ended.recv_timeout(HOOKS_AT_STOP);
     tracing::info!("stopped");
     Ok(())
 }
