@@ -78,3 +78,55 @@ fn every_link_leads_somewhere() {
     }
     none(&found, "links to nowhere");
 }
+
+/// The names of all properties in a schema.
+fn properties(schema: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match schema {
+        serde_json::Value::Object(map) => {
+            for (key, value) in map {
+                if key == "properties"
+                    && let Some(named) = value.as_object()
+                {
+                    found.extend(named.keys().cloned());
+                }
+                properties(value, found);
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| properties(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_manual_explains_every_field() {
+    let mut found = Vec::new();
+    for (page, schemas) in [
+        ("docs/node.md", &["schemas/agent.json"][..]),
+        ("docs/repository.md", &["schemas/cluster.json", "schemas/node.json", "schemas/vippool.json"]),
+    ] {
+        let text = read(page);
+        let mut fields = BTreeSet::new();
+        for schema in schemas {
+            properties(&serde_json::from_str(&read(schema)).expect("a schema is JSON"), &mut fields);
+        }
+        assert!(fields.len() > 15, "{page}: only {} fields were understood", fields.len());
+        // A field stands in a code span, alone or as a part of its path.
+        let spans = codes(&text, r"`([^`\n]+)`");
+        let words: BTreeSet<&str> =
+            spans.iter().flat_map(|span| span.split(|c: char| !c.is_ascii_alphanumeric())).collect();
+        for field in fields.iter().filter(|field| !words.contains(field.as_str())) {
+            found.push(format!("{page}: `{field}` is not explained"));
+        }
+    }
+    none(&found, "fields that the schemas have and the manual has not");
+}
+
+#[test]
+fn the_manual_lists_every_metric() {
+    let page = read("docs/metrics.md");
+    let source = read("reconciler/src/agent/metrics.rs");
+    let names = codes(&source, r#""(rendezvip_[a-z_]+)""#);
+    assert!(names.len() > 10, "{names:?}");
+    let missing: Vec<String> = names.into_iter().filter(|name| !page.contains(name.as_str())).collect();
+    none(&missing, "metrics that docs/metrics.md does not list");
+}

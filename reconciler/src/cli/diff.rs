@@ -1,7 +1,7 @@
 //! `rendezvip diff`: is what is declared what is served?
 //!
-//! In: a node's snapshot, or a clone's status branch. Out: what differs; exit 0 where nothing does, 1 otherwise. Not
-//! here: what a commit would change (`plan`).
+//! In: a node's snapshot, or a clone's status branch. Out: what differs; exit 0 where nothing does, 1 otherwise.
+//! Not here: what a commit would change (`plan`).
 
 use clap::Args;
 use serde::Serialize;
