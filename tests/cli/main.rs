@@ -1,5 +1,6 @@
 //! The command line as scripts and people meet it: stdout, stderr and exit code in one snapshot.
 
+mod ask;
 mod errors;
 mod examples;
 mod import;

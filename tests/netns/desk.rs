@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 use std::time::Duration;
 
@@ -19,9 +20,13 @@ fn said(output: &Output) -> String {
 }
 
 fn started() -> (Cluster, String) {
-    let mut cluster = Cluster::new(&["edge-a"], Layout::default()).unwrap();
+    started_with(POOL, String::new())
+}
+
+fn started_with(pool: &str, agent: String) -> (Cluster, String) {
+    let mut cluster = Cluster::new(&["edge-a"], Layout { agent, ..Layout::default() }).unwrap();
     let mut files = cluster.base_manifests();
-    files.push(("web.yaml".to_owned(), POOL.to_owned()));
+    files.push(("web.yaml".to_owned(), pool.to_owned()));
     let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
     let commit = cluster.repository.push("first", &files).unwrap();
     cluster.start("edge-a").unwrap();
@@ -129,5 +134,43 @@ fn a_commit_is_fetched_at_once_when_asked_and_its_ancestors_count_as_run() {
         assert!(now().since(start) < Duration::from_secs(12));
         let unforced = cluster.ask("edge-a", &["form", "--nodes", "edge-a"]).unwrap();
         assert!(said(&unforced).contains("error[RV0611]"), "{}", said(&unforced));
+    });
+}
+
+#[test]
+fn a_failing_check_shows_in_why_and_hooks_are_told_of_what_came_and_went() {
+    in_a_lab(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let hook = |word: &str| {
+            let text = format!("#!/bin/sh\necho {word} \"$@\" >> {}\n", at("log").display());
+            std::fs::write(at(word), text).unwrap();
+            std::fs::set_permissions(at(word), std::fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        hook("acquired");
+        hook("released");
+        let agent = format!(
+            "checks: {{ready: {{file: {}, interval: 100ms, fall: 1, rise: 1}}}}\nhooks: {{acquired: [{}], released: [{}]}}\n",
+            at("ready").display(),
+            at("acquired").display(),
+            at("released").display()
+        );
+        let (mut cluster, _) = started_with(&POOL.replace("\"fd99::100\"]", "\"fd99::100\"], health: [ready]"), agent);
+        let why = || cluster.tell("edge-a", &["why", "10.99.0.100"]).unwrap_or_default();
+        let start = now();
+        while !why().contains("check ready fails") && now().since(start) < SOON {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert!(why().contains("check ready fails"), "{}\n{}", why(), cluster.log_tail("edge-a"));
+        std::fs::write(at("ready"), "").unwrap();
+        wait(&cluster, "held once the check passes", |it| held(it));
+        assert!(why().contains("edge-a  yes       first by rank"), "{}", why());
+        assert!(cluster.stop_daemon("edge-a").unwrap().success());
+        let log = std::fs::read_to_string(at("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        assert_eq!(lines.last(), Some(&"released 10.99.0.100 10.99.0.101 fd99::100"), "{log}");
+        let acquired: usize =
+            lines.iter().filter(|it| it.starts_with("acquired")).map(|it| it.split(' ').count() - 1).sum();
+        assert_eq!(acquired, 3, "{log}");
     });
 }

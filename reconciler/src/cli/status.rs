@@ -165,6 +165,7 @@ pub fn remark(vip: &VipStatus) -> String {
     }
     match (&vip.desired, &vip.actual) {
         (Some(desired), actual) if actual.as_ref() != Some(desired) => format!("on its way to {desired}"),
+        (None, None) => "no node can take it at present".to_owned(),
         _ => String::new(),
     }
 }

@@ -128,7 +128,8 @@ impl Clone {
 
     fn failure(&self, what: &str) -> Failure {
         let message = format!("the branch {} of {} cannot be read: {what}", self.branch, self.dir.display());
-        let help = format!("`git -C {} fetch origin {}` brings it", self.dir.display(), self.branch);
+        let (dir, branch) = (self.dir.display(), &self.branch);
+        let help = format!("`git -C {dir} fetch origin {branch}:refs/remotes/origin/{branch}` brings it");
         Failure::new("RV0610", message, help)
     }
 
