@@ -163,7 +163,7 @@ fn a_failing_check_shows_in_why_and_hooks_are_told_of_what_came_and_went() {
         }
         assert!(why().contains("check ready fails"), "{}\n{}", why(), cluster.log_tail("edge-a"));
         std::fs::write(at("ready"), "").unwrap();
-        wait(&cluster, "held once the check passes", |it| held(it));
+        wait(&cluster, "held once the check passes", held);
         assert!(why().contains("edge-a  yes       first by rank"), "{}", why());
         assert!(cluster.stop_daemon("edge-a").unwrap().success());
         let log = std::fs::read_to_string(at("log")).unwrap_or_default();
