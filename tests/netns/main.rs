@@ -9,6 +9,7 @@ use std::process::Command;
 
 mod announce;
 mod desk;
+mod field;
 mod frames;
 mod gate;
 mod host;

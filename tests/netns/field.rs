@@ -1,0 +1,403 @@
+//! What people who run such software have been hurt by: whole clusters, real kernels, the faults of the field.
+//!
+//! Each test is one report. Outages are held to twice the promise, because a machine that runs tests is busy; that
+//! nobody ever claims a VIP beside its owner is held to the letter.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use rendezvip::lab::bystander::Seen;
+use rendezvip::lab::cluster::Layout;
+use rendezvip::lab::faults::{Direction, Frames};
+use rendezvip::lab::frame::{Asker, Form, announcement, question};
+use rendezvip::lab::link::{Links, Mac};
+use rendezvip::lab::now;
+use rendezvip::lab::segment::Segment;
+use rendezvip::lab::stage::{Damage, Stage};
+use rendezvip::status::snapshot::MemberState;
+use rendezvip::time::Instant;
+
+use crate::in_a_lab;
+
+const NODES: [&str; 3] = ["edge-a", "edge-b", "edge-c"];
+
+/// The pool of the reports.
+const WEB: &str = "apiVersion: rendezvip/v1\nkind: VipPool\nmetadata: {name: web}\nspec:\n  addresses: \
+                   [10.99.0.100-10.99.0.105, \"fd99::100\"]\n  failback: {after: 1s}\n";
+
+/// Twice the promise of 300 ms.
+const OUTAGE: Duration = Duration::from_millis(600);
+
+/// Longer than anything that ends well.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn stage(layout: Layout, pools: &[(&str, &str)]) -> Stage {
+    let mut stage = Stage::new(&NODES, layout, pools).unwrap();
+    stage.start_all().unwrap();
+    settle(&mut stage);
+    stage
+}
+
+fn web() -> Stage {
+    stage(Layout::default(), &[("pools/web.yaml", WEB)])
+}
+
+#[track_caller]
+fn settle(stage: &mut Stage) {
+    if let Err(wrong) = stage.settle(PATIENCE) {
+        panic!("{wrong}\n{}", stage.logs());
+    }
+}
+
+#[track_caller]
+fn survived(stage: &mut Stage, damage: &Damage, outage: Duration) {
+    assert!(damage.taken_over, "nobody took over\n{}", stage.logs());
+    assert!(damage.outage <= outage, "{damage:?}\n{}", stage.logs());
+    assert_eq!(damage.overlaps, [], "{}", stage.logs());
+    assert_eq!(damage.others_lost, 0, "the others' VIPs were touched\n{}", stage.logs());
+}
+
+/// Waits until `right`, at most `limit`.
+fn within(limit: Duration, mut right: impl FnMut() -> bool) -> bool {
+    let start = now();
+    while !right() {
+        if now().since(start) > limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+fn announced(stage: &Stage, by: Mac, since: Instant) -> BTreeSet<IpAddr> {
+    let claims = stage.bystander.claims(since);
+    let told = claims.iter().filter(|one| one.claim.form == Form::Announcement && one.claim.mac == by);
+    told.map(|one| one.claim.address).collect()
+}
+
+/// A node that has an IPv4 and, where there is one, the IPv6 VIP.
+fn owner_of_v6(stage: &Stage) -> String {
+    let v6 = stage.wanted().iter().find(|(vip, _)| vip.is_ipv6()).expect("the pool has an IPv6 VIP");
+    stage.name(*v6.1)
+}
+
+fn on_node<T: Send + 'static>(stage: &Stage, name: &str, work: impl FnOnce(&mut Links) -> T + Send + 'static) -> T {
+    stage.cluster.segment.node(name).place().run(move || work(&mut Links::open().unwrap()))
+}
+
+#[test]
+fn a_killed_daemons_keeper_silences_it_before_its_successor_speaks() {
+    in_a_lab(|| {
+        let mut stage = web();
+        let start = now();
+        let damage = stage.strike("edge-a", PATIENCE, |cluster| cluster.kill_daemon("edge-a")).unwrap();
+        survived(&mut stage, &damage, OUTAGE);
+        assert!(damage.last_claim.unwrap_or_default() <= Duration::from_millis(200), "{damage:?}");
+        stage.cluster.start("edge-a").unwrap();
+        settle(&mut stage);
+        assert_eq!(stage.overlaps(start), [""; 0]);
+    });
+}
+
+#[test]
+fn a_node_killed_whole_is_silenced_by_its_kernel_and_cleans_up_after_itself() {
+    in_a_lab(|| {
+        let mut stage = web();
+        let foreign: IpNet = "10.99.0.222/32".parse().unwrap();
+        on_node(&stage, "edge-b", move |links| links.add_address("eth0", foreign)).unwrap();
+        let start = now();
+        let damage =
+            stage.strike("edge-b", PATIENCE, |cluster| cluster.segment.node("edge-b").place().kill_all()).unwrap();
+        survived(&mut stage, &damage, OUTAGE);
+        let left = stage.cluster.on_interface("edge-b", &stage.vips()).unwrap();
+        stage.cluster.start("edge-b").unwrap();
+        let gone = |stage: &Stage| {
+            let there = stage.cluster.on_interface("edge-b", &left).unwrap();
+            there.iter().all(|vip| stage.claimed().get(vip) == Some(&stage.mac("edge-b")))
+        };
+        assert!(within(Duration::from_secs(2), || gone(&stage)), "leftovers stayed\n{}", stage.logs());
+        settle(&mut stage);
+        assert_eq!(stage.overlaps(start), [""; 0]);
+        let kept = stage.cluster.on_interface("edge-b", &[foreign.addr()].into()).unwrap();
+        assert_eq!(kept.len(), 1, "an address that is not ours was taken away");
+    });
+}
+
+#[test]
+fn a_frozen_node_is_silent_before_its_successor_speaks_and_when_it_thaws() {
+    in_a_lab(|| {
+        let mut stage = web();
+        let start = now();
+        let damage =
+            stage.strike("edge-c", PATIENCE, |cluster| cluster.segment.node("edge-c").place().stop_all()).unwrap();
+        survived(&mut stage, &damage, OUTAGE);
+        stage.cluster.segment.node("edge-c").place().continue_all().unwrap();
+        settle(&mut stage);
+        stage.watch();
+        assert_eq!(stage.overlaps(start), [""; 0]);
+    });
+}
+
+#[test]
+fn a_dead_host_and_a_pulled_cable_cost_a_moment_and_come_back() {
+    in_a_lab(|| {
+        let mut stage = web();
+        let start = now();
+        let damage = stage.strike("edge-a", PATIENCE, |cluster| cluster.segment.power_off("edge-a")).unwrap();
+        survived(&mut stage, &damage, OUTAGE);
+        stage.cluster.segment.power_on("edge-a").unwrap();
+        stage.cluster.start("edge-a").unwrap();
+        settle(&mut stage);
+        let damage = stage.strike("edge-b", PATIENCE, |cluster| cluster.segment.pull_cable("edge-b")).unwrap();
+        survived(&mut stage, &damage, OUTAGE);
+        stage.cluster.segment.plug_cable("edge-b").unwrap();
+        settle(&mut stage);
+        assert_eq!(stage.overlaps(start), [""; 0]);
+    });
+}
+
+#[test]
+fn a_planned_move_and_a_graceful_stop_lose_no_probe() {
+    in_a_lab(|| {
+        let mut stage = web();
+        let (start, mac) = (now(), stage.mac("edge-b"));
+        stage.client.mark();
+        stage.command("edge-b", &["drain"]).unwrap();
+        let vips = stage.vips().len();
+        let left = |who: &std::collections::BTreeMap<IpAddr, Mac>| {
+            who.len() == vips && who.values().all(|owner| *owner != mac)
+        };
+        assert!(stage.bystander.wait(PATIENCE, left).is_some(), "{}", stage.logs());
+        stage.command("edge-b", &["resume"]).unwrap();
+        settle(&mut stage);
+        stage.watch();
+        assert_eq!(stage.lost(), 0, "drain and resume\n{}", stage.logs());
+
+        stage.client.mark();
+        let mac = stage.mac("edge-c");
+        let ended = stage.cluster.stop_daemon("edge-c").unwrap();
+        assert!(ended.success(), "{ended}\n{}", stage.logs());
+        let left = |who: &std::collections::BTreeMap<IpAddr, Mac>| {
+            who.len() == vips && who.values().all(|owner| *owner != mac)
+        };
+        assert!(stage.bystander.wait(PATIENCE, left).is_some(), "{}", stage.logs());
+        stage.watch();
+        assert_eq!(stage.lost(), 0, "a graceful stop\n{}", stage.logs());
+        assert_eq!(stage.cluster.on_interface("edge-c", &stage.vips()).unwrap(), BTreeSet::new());
+        assert_eq!(stage.overlaps(start), [""; 0]);
+    });
+}
+
+#[test]
+fn neighbours_are_told_again_when_an_interface_blinks_and_when_somebody_lied() {
+    in_a_lab(|| {
+        let stage = &mut web();
+        let owner = owner_of_v6(stage);
+        let (mac, its) = (stage.mac(&owner), stage.vips_of(&owner));
+        on_node(stage, &owner, |links| links.down("eth0")).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        let up = now();
+        on_node(stage, &owner, |links| links.up("eth0")).unwrap();
+        let told = within(Duration::from_secs(2), || announced(stage, mac, up).is_superset(&its));
+        assert!(told, "announced {:?} of {its:?}\n{}", announced(stage, mac, up), stage.logs());
+        assert!(stage.client.answered(&its, Duration::from_secs(2)), "{:?}", stage.client.report());
+        settle(stage);
+
+        // One forged claim by a MAC that nobody has: the client believes it, until the owner speaks up.
+        for vip in &its {
+            let lie = now();
+            stage.bystander.send(&announcement([2, 0, 0, 0, 0, 0x66], *vip)).unwrap();
+            let told = within(Duration::from_secs(2), || announced(stage, mac, lie).contains(vip));
+            assert!(told, "{vip} was not defended\n{}", stage.logs());
+            assert!(stage.client.answered(&[*vip].into(), Duration::from_secs(2)));
+        }
+        assert_eq!(stage.name(stage.claimed()[its.first().unwrap()]), owner);
+    });
+}
+
+#[test]
+fn an_address_that_somebody_takes_off_an_interface_is_back_at_once() {
+    in_a_lab(|| {
+        let stage = &mut web();
+        let owner = owner_of_v6(stage);
+        let (mac, its) = (stage.mac(&owner), stage.vips_of(&owner));
+        for round in 0..5 {
+            let start = now();
+            let gone = its.clone();
+            on_node(stage, &owner, move |links| {
+                gone.iter().try_for_each(|vip| links.delete_address("eth0", IpNet::from(*vip)))
+            })
+            .unwrap();
+            let back = within(Duration::from_secs(2), || {
+                stage.cluster.on_interface(&owner, &its).unwrap() == its && announced(stage, mac, start) == its
+            });
+            let there = stage.cluster.on_interface(&owner, &its).unwrap();
+            assert!(back, "round {round}: {there:?} of {its:?}\n{}", stage.logs());
+        }
+        settle(stage);
+    });
+}
+
+#[test]
+fn a_node_that_is_heard_or_hears_one_way_only_gives_up_once_and_returns() {
+    in_a_lab(|| {
+        let mut stage = web();
+        let cases: [(&str, &[Direction]); 3] =
+            [("edge-a", &[Direction::In]), ("edge-b", &[Direction::Out]), ("edge-c", &[Direction::In, Direction::Out])];
+        for (victim, directions) in cases {
+            let start = now();
+            let damage = stage
+                .strike(victim, PATIENCE, |cluster| {
+                    directions.iter().try_for_each(|way| cluster.segment.lose(victim, *way, Frames::Udp(7847), 100))
+                })
+                .unwrap();
+            survived(&mut stage, &damage, OUTAGE);
+            // It goes on for a while: no flapping.
+            stage.client.mark();
+            std::thread::sleep(Duration::from_secs(3));
+            assert_eq!(stage.lost(), 0, "{victim} {directions:?}\n{}", stage.logs());
+            stage.cluster.segment.heal().unwrap();
+            settle(&mut stage);
+            assert_eq!(stage.overlaps(start), [""; 0], "{victim} {directions:?}");
+        }
+    });
+}
+
+#[test]
+fn a_node_whose_service_network_is_cut_stays_a_member_and_hands_its_vips_over() {
+    in_a_lab(|| {
+        let layout = Layout { gossip_network: true, ..Layout::default() };
+        let mut stage = stage(layout, &[("pools/web.yaml", WEB)]);
+        let damage = stage.strike("edge-a", PATIENCE, |cluster| cluster.segment.pull_cable("edge-a")).unwrap();
+        survived(&mut stage, &damage, OUTAGE);
+        let status = stage.cluster.status("edge-b").unwrap();
+        let state = status.members.iter().find(|one| one.node.as_str() == "edge-a").map(|one| one.state);
+        assert_eq!(state, Some(MemberState::Alive));
+        stage.cluster.segment.plug_cable("edge-a").unwrap();
+        settle(&mut stage);
+    });
+}
+
+#[test]
+fn unusual_questions_get_the_owners_answer_in_every_attach_mode() {
+    in_a_lab(|| {
+        let pool = |attach: &str, v4: &str, v6: &str| {
+            format!(
+                "apiVersion: rendezvip/v1\nkind: VipPool\nmetadata: {{name: {attach}}}\nspec:\n  addresses: \
+                 [\"{v4}\", \"{v6}\"]\n  attach: {attach}\n"
+            )
+        };
+        let pools = [
+            pool("interface", "10.99.0.100", "fd99::100"),
+            pool("loopback", "10.99.0.110", "fd99::110"),
+            pool("none", "10.99.0.120", "fd99::120"),
+        ];
+        let files = [("a.yaml", pools[0].as_str()), ("b.yaml", pools[1].as_str()), ("c.yaml", pools[2].as_str())];
+        let mut stage = Stage::new(&NODES, Layout::default(), &files).unwrap();
+        stage.start_all().unwrap();
+        // Nothing terminates a VIP of `none`, so the wire alone shows who has it.
+        let wanted = stage.wanted().clone();
+        assert!(stage.bystander.wait(PATIENCE, |who| *who == wanted).is_some(), "{}", stage.logs());
+        stage.bystander.pause(true);
+        stage.client.pause(true);
+        std::thread::sleep(Duration::from_millis(200));
+        let mac = Segment::bystander_mac();
+        for (vip, owner) in &wanted {
+            let global = stage.cluster.segment.bystander_addresses()[usize::from(vip.is_ipv6())];
+            let nobody: IpAddr = if vip.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+            let cases = [(nobody, None, (false, true)), (global, Some(*owner), (true, true))];
+            for (from, to, flags) in cases {
+                let start = now();
+                let frame = question(Asker { mac, address: from }, *vip, to).unwrap();
+                stage.bystander.send(&frame).unwrap();
+                std::thread::sleep(Duration::from_millis(300));
+                let answers: Vec<Seen> =
+                    stage.bystander.claims(start).into_iter().filter(|one| one.claim.address == *vip).collect();
+                let [answer] = answers[..] else {
+                    panic!("{vip} asked from {from}: {answers:?}\n{}", stage.logs());
+                };
+                assert_eq!(answer.claim.mac, *owner, "{vip} asked from {from}");
+                assert!(answer.at.since(start) < Duration::from_millis(100), "{vip} asked from {from}: late");
+                if vip.is_ipv6() {
+                    assert_eq!(answer.claim.flags, flags, "{vip} asked from {from}: S and O");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_stranger_that_claims_a_vip_is_named_and_moves_nothing() {
+    in_a_lab(|| {
+        let stage = &mut web();
+        let vip = *stage.vips().first().unwrap();
+        let stranger: Mac = [2, 0, 0, 0, 0, 0x77];
+        let named = |stage: &Stage| {
+            stage.bystander.send(&announcement(stranger, vip)).unwrap();
+            std::thread::sleep(Duration::from_millis(500));
+            let said = stage.command("edge-a", &["status", "--format", "json"]).unwrap();
+            said.to_lowercase().contains("02:00:00:00:00:77") && said.contains(&vip.to_string())
+        };
+        assert!(within(Duration::from_secs(6), || named(stage)), "nobody named it\n{}", stage.logs());
+        assert!(
+            stage.command("edge-b", &["why", &vip.to_string()]).unwrap().to_lowercase().contains("02:00:00:00:00:77")
+        );
+        let mac = stage.wanted()[&vip];
+        assert!(stage.bystander.wait(PATIENCE, |who| who.get(&vip) == Some(&mac)).is_some(), "it moved");
+    });
+}
+
+#[test]
+fn a_minority_serves_nothing_and_is_back_soon_after_a_partition_heals() {
+    in_a_lab(|| {
+        let mut stage = web();
+        let start = now();
+        let damage = stage
+            .strike("edge-a", PATIENCE, |cluster| cluster.segment.partition(&["edge-a"], &["edge-b", "edge-c"]))
+            .unwrap();
+        survived(&mut stage, &damage, OUTAGE);
+        let silent = now();
+        std::thread::sleep(Duration::from_secs(5));
+        assert_eq!(stage.bystander.last_claim(stage.mac("edge-a"), silent), None, "{}", stage.logs());
+        stage.cluster.segment.heal().unwrap();
+        settle(&mut stage);
+        assert_eq!(stage.overlaps(start), [""; 0]);
+    });
+}
+
+#[test]
+fn a_commit_that_is_about_others_touches_no_frame_of_a_pool() {
+    in_a_lab(|| {
+        const DB: &str = "apiVersion: rendezvip/v1\nkind: VipPool\nmetadata: {name: db}\nspec:\n  addresses: \
+                          [10.99.0.130-10.99.0.132]\n";
+        let stage = &mut stage(Layout::default(), &[("pools/web.yaml", WEB), ("pools/db.yaml", DB)]);
+        let web: BTreeSet<IpAddr> =
+            stage.vips().into_iter().filter(|vip| !vip.to_string().starts_with("10.99.0.13")).collect();
+        // The rounds of the start are over after 3 s.
+        std::thread::sleep(Duration::from_secs(5));
+        let (start, before) = (now(), stage.wanted().clone());
+        stage.client.mark();
+        stage.push("Remove pool db", &[("pools/db.yaml", "")], "edge-a").unwrap();
+        let db: BTreeSet<IpAddr> = before.keys().filter(|vip| !web.contains(vip)).copied().collect();
+        let gone = |name: &&str| stage.cluster.on_interface(name, &db).unwrap().is_empty();
+        assert!(within(Duration::from_secs(5), || NODES.iter().all(gone)), "{}", stage.logs());
+        let renamed = WEB.replace("name: web", "name: shop");
+        stage.push("Rename web", &[("pools/web.yaml", ""), ("shop/shop.yaml", &renamed)], "edge-a").unwrap();
+        let follows = stage.cluster.wait_status("edge-a", PATIENCE, |status| {
+            status.vips.len() == web.len() && status.vips.iter().all(|vip| vip.pool.as_str() == "shop")
+        });
+        assert!(follows.is_some(), "{}", stage.logs());
+        stage.watch();
+        assert_eq!(stage.lost(), 0, "{}", stage.logs());
+        let told: Vec<Seen> = stage
+            .bystander
+            .claims(start)
+            .into_iter()
+            .filter(|one| one.claim.form == Form::Announcement && web.contains(&one.claim.address))
+            .collect();
+        assert_eq!(told, [], "announced without a reason");
+        assert!(web.iter().all(|vip| stage.claimed().get(vip) == before.get(vip)), "an owner changed");
+    });
+}
