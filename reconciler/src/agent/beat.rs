@@ -38,6 +38,8 @@ use crate::vip::Vip;
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// And at least so often, for what changes by time alone.
 const REPORT_ANYWAY: Duration = Duration::from_secs(1);
+/// What keeps the beat longer than this is told: a lease survives a stall of 60 ms, `fast` one of 25 ms.
+const HELD_UP: Duration = Duration::from_millis(20);
 /// Datagrams and frames taken in one round, so that a flood on one port does not starve the others.
 const ROUND: usize = 128;
 
@@ -206,7 +208,12 @@ impl Beat {
         let actions = self.engine.step(clock::now(), event);
         host.dirty |= !heartbeat;
         for action in actions {
+            let (began, what) = (clock::now(), kind(&action));
             self.perform(host, action);
+            let took = clock::now().since(began);
+            if took > HELD_UP {
+                tracing::warn!(what, millis = took.as_millis(), "the beat was held up");
+            }
         }
     }
 
@@ -394,7 +401,12 @@ impl Beat {
                 _ => {}
             }
         }
+        let began = clock::now();
         self.look_at_host(host);
+        let took = clock::now().since(began);
+        if took > HELD_UP {
+            tracing::warn!(what = "host", millis = took.as_millis(), "the beat was held up");
+        }
         if !removed.is_empty() {
             self.step(host, Event::Removed(removed));
         }
@@ -427,6 +439,24 @@ impl Beat {
             host.reported_at = now;
             self.desk.say(Message::Report(Box::new(self.engine.report(now))));
         }
+    }
+}
+
+/// What an action is, for the log.
+const fn kind(action: &Action) -> &'static str {
+    match action {
+        Action::Stop(_) => "stop",
+        Action::Persist(_) => "persist",
+        Action::Lease(_) => "lease",
+        Action::Send(_) => "send",
+        Action::Start(_) => "start",
+        Action::Guard(_) => "guard",
+        Action::Transmit(_) => "transmit",
+        Action::EndLinger(_) => "end linger",
+        Action::Fetch(_) => "fetch",
+        Action::Epoch(_) => "epoch",
+        Action::Left => "left",
+        Action::Note(_) => "note",
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::hooks::Hooks;
 use super::netlink::{Edit, Netlink};
@@ -17,6 +18,9 @@ use crate::vip::Vip;
 
 /// So many addresses at a time, so that the first are announced while the last are still on their way.
 const CHUNK: usize = 256;
+
+/// The kernel's worker gives an IPv6 address its route within milliseconds; a VIP is announced after this at the latest.
+const ROUTE_PATIENCE: Duration = Duration::from_millis(100);
 
 /// What to do.
 #[derive(Debug)]
@@ -108,11 +112,12 @@ fn attach(
     for chunk in started.chunks(CHUNK) {
         let mut edits = Vec::new();
         let mut refused = Vec::new();
+        let mut standing = Vec::new();
         for one in chunk {
             match (one.attach, indices.get(&one.interface)) {
                 (Attach::Interface, Some(index)) => {
                     edits.push(Edit::Add { vip: one.vip, interface: *index });
-                    edits.push(Edit::StopLingering(one.vip));
+                    standing.push(one.vip);
                 }
                 (Attach::Interface, None) => refused.push((one.vip, format!("{} is gone", one.interface))),
                 (Attach::Loopback, _) => edits.push(Edit::Add { vip: one.vip, interface: loopback }),
@@ -125,6 +130,11 @@ fn attach(
                 refused.push((vip, error.to_string()));
             }
         }
+        // The route by which it lingered goes once the address has its own; it is announced then.
+        standing.retain(|vip| refused.iter().all(|(other, _)| other != vip));
+        netlink.await_routes(&standing, ROUTE_PATIENCE);
+        let routes: Vec<Edit> = standing.into_iter().map(Edit::StopLingering).collect();
+        report(netlink.apply(&routes));
         let taken = chunk.iter().map(|one| one.vip).filter(|vip| refused.iter().all(|(other, _)| other != vip));
         let taken: Vec<Vip> = taken.collect();
         deliver(Event::Attached(taken.clone()));

@@ -13,6 +13,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 
@@ -362,6 +363,41 @@ impl Netlink {
             });
         }
         refused
+    }
+
+    /// Waits, at most `limit`, until the kernel accepts traffic for these IPv6 VIPs by their addresses.
+    ///
+    /// An IPv6 address is acknowledged first and gets its route from a worker of the kernel (addrconf_dad_work), on a
+    /// busy host some milliseconds later; whoever announces it before that loses what comes meanwhile.
+    pub fn await_routes(&mut self, vips: &[Vip], limit: Duration) {
+        const PAUSE: Duration = Duration::from_micros(500);
+        let mut missing: Vec<Vip> = vips.iter().filter(|vip| !vip.is_ipv4()).copied().collect();
+        for _ in 0..=limit.as_micros() / PAUSE.as_micros() {
+            missing.retain(|vip| !self.has_route(*vip));
+            if missing.is_empty() {
+                return;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Does the kernel's own local route lead to the VIP (not ours, by which it lingers)? True where it does not say.
+    fn has_route(&mut self, vip: Vip) -> bool {
+        let (family, prefix) = family(vip);
+        self.channel.drain();
+        let sequence = self.channel.skip(1);
+        self.writer.clear();
+        self.writer.begin(GETROUTE, NLM_F_REQUEST, sequence, &[family, prefix, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        octets(vip.address(), |bytes| self.writer.put(libc::RTA_DST, bytes));
+        self.writer.end();
+        if self.channel.send(self.writer.bytes()).is_err() {
+            return true;
+        }
+        let Ok(Some(datagram)) = self.channel.receive() else { return true };
+        messages(datagram).any(|message| match message.body {
+            [_, _, _, _, _, protocol, _, TYPE_LOCAL, ..] => message.kind == NEWROUTE && *protocol != PROTOCOL,
+            _ => false,
+        })
     }
 
     fn send(&mut self, edits: &[Edit], mut refused: impl FnMut(Edit, i32)) {

@@ -17,8 +17,9 @@ use super::{LabError, Step, now};
 use crate::status::snapshot::MemberState;
 use crate::time::Instant;
 
-/// How long a fault is watched after the service is back: a second claimant would show in that time.
-const WATCH: Duration = Duration::from_millis(700);
+/// How long a fault is watched after the service is back: a second claimant would show in that time. More than twice
+/// the bystander's window, or a move there and back would look like two that claim at once.
+const WATCH: Duration = Duration::from_millis(1_100);
 
 /// A claim older than this is not an owner's any more: questions since then went unanswered.
 const FRESH: Duration = Duration::from_millis(200);
@@ -205,6 +206,17 @@ impl Stage {
     /// Probes lost of all VIPs since the client's last mark.
     pub fn lost(&self) -> u64 {
         self.client.report().values().map(|one| one.lost).sum()
+    }
+
+    /// The same in words: of which VIP, and when the silence began, counted from `since`.
+    pub fn losses(&self, since: Instant) -> Vec<String> {
+        let report = self.client.report();
+        let lost = report.iter().filter(|(_, one)| one.lost > 0);
+        lost.map(|(vip, one)| {
+            let began = one.began.map_or_else(String::new, |at| format!(", {} ms in", at.since(since).as_millis()));
+            format!("{} of {vip}, silent for {} ms{began}", one.lost, one.longest.as_millis())
+        })
+        .collect()
     }
 
     /// Claims of a VIP in the midst of another's, in words.

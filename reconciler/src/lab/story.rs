@@ -114,12 +114,16 @@ impl<'a> Story<'a> {
     fn rests(&mut self) -> Result<(), LabError> {
         /// Long enough for 100 ms heartbeats to show their rate.
         const REST: Duration = Duration::from_secs(3);
+        /// The last round of announcements comes 3 s after the first.
+        const ANNOUNCED: Duration = Duration::from_secs(4);
         /// What design.md allows a node to send, whatever the number of VIPs.
         const ALLOWED: u64 = 25;
         self.open("Nothing happens")?;
         self.line(
-            "Client and bystander are quiet for 3 s; the frames that each node sends are counted at the bridge.",
+            "Once the last round of announcements is over, client and bystander are quiet for 3 s; the frames that each \
+             node sends are counted at the bridge.",
         )?;
+        thread::sleep(ANNOUNCED);
         self.stage.client.pause(true);
         self.stage.bystander.pause(true);
         let sent = |story: &Self| -> Result<Vec<u64>, LabError> {
@@ -200,8 +204,7 @@ impl<'a> Story<'a> {
         let settled = self.settle(now())?;
         self.took("`rendezvip resume`: its VIPs are back", Duration::from_secs(20), settled)?;
         self.stage.watch();
-        let lost = self.stage.lost();
-        self.none("probes lost, there and back", lost)?;
+        self.lost("probes lost, there and back", start)?;
         self.one_claimant(start)
     }
 
@@ -235,8 +238,7 @@ impl<'a> Story<'a> {
         )?;
         self.stage.push("Remove pool bad", &[("pools/bad.yaml", "")], "edge-a")?;
         self.settle(stalled_at)?;
-        let lost = self.stage.lost();
-        self.none("probes lost meanwhile", lost)?;
+        self.lost("probes lost meanwhile", start)?;
         self.one_claimant(start)
     }
 
@@ -357,8 +359,7 @@ impl<'a> Story<'a> {
         let settled = self.settle(start)?;
         self.took("it is back, with its VIPs", PATIENCE, settled)?;
         self.stage.watch();
-        let lost = self.stage.lost();
-        self.none("probes lost on the way back", lost)?;
+        self.lost("probes lost on the way back", start)?;
         self.one_claimant(start)
     }
 
@@ -393,6 +394,13 @@ impl<'a> Story<'a> {
     fn none(&mut self, what: &str, count: u64) -> Result<(), LabError> {
         let measured = if count == 0 { "none".to_owned() } else { count.to_string() };
         self.promise(what, "none", &measured, count == 0)
+    }
+
+    /// No probe was lost since the client's last mark.
+    fn lost(&mut self, what: &str, since: Instant) -> Result<(), LabError> {
+        let losses = self.stage.losses(since);
+        let measured = if losses.is_empty() { "none".to_owned() } else { losses.join("; ") };
+        self.promise(what, "none", &measured, losses.is_empty())
     }
 
     fn one_claimant(&mut self, since: Instant) -> Result<(), LabError> {

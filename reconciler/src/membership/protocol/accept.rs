@@ -79,13 +79,15 @@ impl Protocol {
 
     /// Accepts, for good. What was checked must still hold.
     pub(super) fn accept(&mut self, now: Instant, view: Arc<View>) {
-        self.first_since_boot = self.accepted.is_none();
+        // At the first view after boot there is nothing that this node said before it and would have to outlive: its
+        // members are acknowledged at once, and go on being so in the views that follow.
+        let new = if self.accepted.is_none() { Instant::ZERO } else { now };
         let since = view
             .members()
             .iter()
             .map(|(name, member)| {
                 let kept = self.member_since.get(name).filter(|(epoch, _)| *epoch == member.epoch).map(|(_, at)| *at);
-                (name.clone(), (member.epoch, kept.unwrap_or(now)))
+                (name.clone(), (member.epoch, kept.unwrap_or(new)))
             })
             .collect();
         self.member_since = since;

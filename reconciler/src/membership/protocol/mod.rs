@@ -88,7 +88,6 @@ pub struct Protocol {
 
     accepted: Option<Arc<View>>,
     accepted_at: Instant,
-    first_since_boot: bool,
     before: Option<Arc<View>>,
     member_since: BTreeMap<NodeName, (u64, Instant)>,
     clean: Option<ViewId>,
@@ -141,7 +140,6 @@ impl Protocol {
             may_form_by_majority: false,
             accepted: None,
             accepted_at: birth.at,
-            first_since_boot: false,
             before: None,
             member_since: BTreeMap::new(),
             clean: None,

@@ -233,7 +233,7 @@ impl Protocol {
             return !self.keeps(Rule::AckMembersOnly);
         }
         let since = self.member_since.get(name).map_or(now, |(_, since)| *since);
-        self.first_since_boot || now.since(since) > self.timing.silence || !self.keeps(Rule::AckAfterSilence)
+        now.since(since) > self.timing.silence || !self.keeps(Rule::AckAfterSilence)
     }
 
     fn compose(&mut self, now: Instant, common: &Heartbeat, to: NodeName, owed: Owed) -> Outgoing {
