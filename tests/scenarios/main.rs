@@ -1,0 +1,6 @@
+//! Whole clusters on one simulated clock: the protocol keeps its promises, and the judges notice when a rule is missing.
+//!
+//! `mutants`: each is a rule taken out. `weather`: every rule kept, under every kind of fault.
+
+mod mutants;
+mod weather;
