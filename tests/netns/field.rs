@@ -87,6 +87,24 @@ fn on_node<T: Send + 'static>(stage: &Stage, name: &str, work: impl FnOnce(&mut 
     stage.cluster.segment.node(name).place().run(move || work(&mut Links::open().unwrap()))
 }
 
+/// The addresses of the lab's VIP ranges that a node's kernel has on an interface.
+fn on(stage: &Stage, name: &str, interface: &'static str) -> BTreeSet<IpAddr> {
+    let found = stage.cluster.segment.node(name).place().run(move || -> Vec<IpAddr> {
+        let addresses = nix::ifaddrs::getifaddrs().unwrap().filter(|one| one.interface_name == interface);
+        let address = |one: nix::ifaddrs::InterfaceAddress| {
+            let address = one.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
+        };
+        addresses.filter_map(address).collect()
+    });
+    let vip = |address: &IpAddr| match address {
+        IpAddr::V4(v4) => v4.octets()[..2] == [10, 99],
+        IpAddr::V6(v6) => v6.segments()[0] == 0xfd99,
+    };
+    found.into_iter().filter(vip).collect()
+}
+
 #[test]
 fn a_killed_daemons_keeper_silences_it_before_its_successor_speaks() {
     in_a_lab(|| {
@@ -318,8 +336,25 @@ fn unusual_questions_get_the_owners_answer_in_every_attach_mode() {
         assert!(stage.bystander.wait(PATIENCE, |who| *who == wanted).is_some(), "{}", stage.logs());
         stage.bystander.pause(true);
         stage.client.pause(true);
-        std::thread::sleep(Duration::from_millis(200));
+        // The rounds of the start are over after 3 s.
+        std::thread::sleep(Duration::from_secs(4));
         let mac = Segment::bystander_mac();
+        let on_loopback: BTreeSet<IpAddr> = ["10.99.0.110".parse().unwrap(), "fd99::110".parse().unwrap()].into();
+        for name in NODES {
+            assert_eq!(on(&stage, name, "lo"), on_loopback, "{name}\n{}", stage.logs());
+        }
+        // Somebody takes them away from one that answers and from two that do not.
+        for name in NODES {
+            let gone = on_loopback.clone();
+            on_node(&stage, name, move |links| {
+                gone.iter().try_for_each(|vip| links.delete_address("lo", IpNet::from(*vip)))
+            })
+            .unwrap();
+            let back = within(Duration::from_secs(2), || on(&stage, name, "lo") == on_loopback);
+            assert!(back, "{name}\n{}", stage.logs());
+        }
+        // And what is put back is announced again.
+        std::thread::sleep(Duration::from_secs(4));
         for (vip, owner) in &wanted {
             let global = stage.cluster.segment.bystander_addresses()[usize::from(vip.is_ipv6())];
             let nobody: IpAddr = if vip.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };

@@ -30,9 +30,12 @@ use crate::engine::Engine;
 use crate::engine::action::{Action, Note};
 use crate::engine::event::{Event, LocalInterface};
 use crate::manifest::agent_file::Allow;
+use crate::manifest::desired::Attach;
 use crate::name::InterfaceName;
 use crate::time::Instant;
 use crate::vip::Vip;
+use crate::wire::ethernet::MacAddr;
+use crate::wire::ndp::{multicast_mac, solicited_node};
 
 /// A report is made at most so often.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -91,7 +94,9 @@ struct Host {
     guarded: Vec<GuardedInterface>,
     foreign: BTreeSet<Vip>,
     /// VIPs that were started with `attach: interface` or on `lo`, as the hands were told.
-    wanted: BTreeMap<Vip, InterfaceName>,
+    wanted: BTreeMap<Vip, (InterfaceName, Attach)>,
+    /// VIPs that sit on `lo` on this node, whoever answers for them.
+    on_loopback: Arc<BTreeSet<Vip>>,
     watch: Option<GateWatch>,
     lease: Option<Instant>,
     words: (u64, usize),
@@ -225,7 +230,15 @@ impl Beat {
                 let vips: Vec<Vip> = stopped.iter().map(|one| one.vip).collect();
                 let result = self.gate.hold(&[], &vips);
                 self.said(result, "these may still be answered for until the lease ends");
-                vips.iter().for_each(|vip| drop(host.wanted.remove(vip)));
+                for vip in &vips {
+                    if let Some((interface, attach)) = host.wanted.remove(vip)
+                        && let Some((_, socket)) = host.packets.get(&interface)
+                        && let Some(group) = group(*vip, attach)
+                        && let Err(error) = socket.leave(group)
+                    {
+                        tracing::debug!(%vip, %error, "a group could not be left");
+                    }
+                }
                 self.hands.give(Task::Detach(stopped));
                 host.dirty = true;
             }
@@ -235,13 +248,26 @@ impl Beat {
                     tracing::error!(%error, "the gate does not let these pass");
                 }
                 for one in &started {
-                    host.wanted.insert(one.vip, one.interface.clone());
+                    let known = host.wanted.insert(one.vip, (one.interface.clone(), one.attach));
+                    if known.is_none()
+                        && let Some((_, socket)) = host.packets.get(&one.interface)
+                    {
+                        join(socket, one.vip, one.attach);
+                    }
                 }
                 self.hands.give(Task::Attach(started));
                 host.dirty = true;
             }
             Action::EndLinger(vips) => self.hands.give(Task::EndLinger(vips)),
             Action::Guard(vips) => self.guard(&vips),
+            Action::OnLoopback(vips) => {
+                // Before the first is there: the kernel answers for what is on `lo` else.
+                if host.on_loopback.is_empty() {
+                    host.packets.keys().for_each(|name| prepare(name, true));
+                }
+                host.on_loopback = vips.clone();
+                self.hands.give(Task::OnLoopback { wanted: vips, gone: Vec::new() });
+            }
             Action::Transmit(frames) => self.transmit(host, frames),
             Action::Persist(sets) => match postcard::to_allocvec(&sets) {
                 Ok(bytes) => {
@@ -327,11 +353,13 @@ impl Beat {
         for name in interfaces.keys() {
             let Some(index) = indices.get(name) else { continue };
             if !host.packets.contains_key(name) {
-                if let Err(error) = prepare_interface(name, true) {
-                    tracing::warn!(%error, "a setting of the kernel could not be made");
-                }
+                prepare(name, !host.on_loopback.is_empty());
                 match PacketSocket::open(name, *index) {
-                    Ok(socket) => drop(host.packets.insert(name.clone(), (*index, socket))),
+                    Ok(socket) => {
+                        let here = host.wanted.iter().filter(|(_, (interface, _))| interface == name);
+                        here.for_each(|(vip, (_, attach))| join(&socket, *vip, *attach));
+                        host.packets.insert(name.clone(), (*index, socket));
+                    }
                     Err(error) => tracing::error!(%error, "nothing can be announced there"),
                 }
             }
@@ -381,22 +409,31 @@ impl Beat {
     fn host_changed(&mut self, host: &mut Host, changes: &[Change]) {
         // One of ours that went without us, or came back without its place in the kernel.
         let mut removed = Vec::new();
+        let mut gone = Vec::new();
         for change in changes {
             match change {
                 Change::AddressGone(index, address) if address.is_ours() => {
                     let Ok(vip) = Vip::new(address.address) else { continue };
                     let interface = self.monitor.snapshot().interfaces.get(index);
                     let wanted = host.wanted.get(&vip);
-                    let there = interface.is_some_and(|it| wanted == Some(&it.name) || it.loopback);
+                    let on_loopback = interface.is_some_and(|it| it.loopback) && host.on_loopback.contains(&vip);
+                    let on_interface = interface
+                        .zip(wanted)
+                        .is_some_and(|(it, (name, attach))| *attach == Attach::Interface && it.name == *name);
+                    let there = on_loopback || on_interface;
                     let stands = self.monitor.snapshot().ours().any(|(_, ours)| ours.address == address.address);
                     if there && !stands {
                         tracing::warn!(%vip, "somebody removed a VIP; it is put back");
                         removed.push(vip);
+                        if on_loopback {
+                            gone.push(vip);
+                        }
                     }
                 }
                 Change::LinkGone(interface) => {
-                    removed
-                        .extend(host.wanted.iter().filter(|(_, name)| **name == interface.name).map(|(vip, _)| *vip));
+                    removed.extend(
+                        host.wanted.iter().filter(|(_, (name, _))| *name == interface.name).map(|(vip, _)| *vip),
+                    );
                 }
                 _ => {}
             }
@@ -406,6 +443,9 @@ impl Beat {
         let took = clock::now().since(began);
         if took > HELD_UP {
             tracing::warn!(what = "host", millis = took.as_millis(), "the beat was held up");
+        }
+        if !gone.is_empty() {
+            self.hands.give(Task::OnLoopback { wanted: host.on_loopback.clone(), gone });
         }
         if !removed.is_empty() {
             self.step(host, Event::Removed(removed));
@@ -442,6 +482,28 @@ impl Beat {
     }
 }
 
+fn prepare(interface: &InterfaceName, vips_on_loopback: bool) {
+    if let Err(error) = prepare_interface(interface, vips_on_loopback) {
+        tracing::warn!(%error, "a setting of the kernel could not be made");
+    }
+}
+
+/// The group that questions for an IPv6 VIP go to, where the kernel does not join it: it has no address there.
+fn group(vip: Vip, attach: Attach) -> Option<MacAddr> {
+    match vip.address() {
+        IpAddr::V6(v6) if attach != Attach::Interface => Some(multicast_mac(solicited_node(v6))),
+        _ => None,
+    }
+}
+
+fn join(socket: &PacketSocket, vip: Vip, attach: Attach) {
+    if let Some(group) = group(vip, attach)
+        && let Err(error) = socket.join(group)
+    {
+        tracing::warn!(%vip, %error, "questions for it may not be heard");
+    }
+}
+
 /// What an action is, for the log.
 const fn kind(action: &Action) -> &'static str {
     match action {
@@ -451,6 +513,7 @@ const fn kind(action: &Action) -> &'static str {
         Action::Send(_) => "send",
         Action::Start(_) => "start",
         Action::Guard(_) => "guard",
+        Action::OnLoopback(_) => "on loopback",
         Action::Transmit(_) => "transmit",
         Action::EndLinger(_) => "end linger",
         Action::Fetch(_) => "fetch",

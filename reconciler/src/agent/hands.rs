@@ -3,7 +3,8 @@
 //! In: tasks. Out: what the kernel took and what it refused, as Events. Not here: the gate, which is the beat's
 //! own, since silence must not wait; what to do (`engine`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -31,6 +32,13 @@ pub enum Task {
     Attach(Vec<Started>),
     /// Take these away; those that linger are replaced by a local route.
     Detach(Vec<Stopped>),
+    /// These VIPs sit on `lo`, and no others; `gone` are those of them that somebody took away.
+    OnLoopback {
+        /// All of them.
+        wanted: Arc<BTreeSet<Vip>>,
+        /// To be put there again.
+        gone: Vec<Vip>,
+    },
     /// Take the local routes away.
     EndLinger(Vec<Vip>),
     /// Be done with everything that came before, then answer.
@@ -81,14 +89,28 @@ impl Drop for Hands {
 fn work(mut netlink: Netlink, inbox: &Receiver<Task>, hooks: &Hooks, deliver: &impl Fn(Event)) {
     let mut indices = BTreeMap::new();
     let loopback = nix::net::if_::if_nametoindex("lo").unwrap_or(1);
+    let mut on_loopback = BTreeSet::new();
     while let Ok(task) = inbox.recv() {
         match task {
             Task::Interfaces(known) => indices = known,
-            Task::Attach(started) => attach(&mut netlink, &indices, loopback, &started, hooks, deliver),
+            Task::Attach(started) => attach(&mut netlink, &indices, &on_loopback, &started, hooks, deliver),
             Task::Detach(stopped) => {
-                let edits = detach(&indices, loopback, &stopped);
+                let edits = detach(&indices, &stopped);
                 report(netlink.apply(&edits));
                 hooks.released(stopped.iter().map(|one| one.vip).collect());
+            }
+            Task::OnLoopback { wanted, gone } => {
+                on_loopback.retain(|vip| !gone.contains(vip));
+                let add = wanted.difference(&on_loopback).map(|vip| Edit::Add { vip: *vip, interface: loopback });
+                let remove = on_loopback.difference(&wanted).map(|vip| Edit::Remove { vip: *vip, interface: loopback });
+                let edits: Vec<Edit> = add.chain(remove).collect();
+                on_loopback.clone_from(&wanted);
+                for (edit, error) in netlink.apply(&edits) {
+                    tracing::warn!(%error, "the kernel refused");
+                    if let Edit::Add { vip, .. } = edit {
+                        on_loopback.remove(&vip);
+                    }
+                }
             }
             Task::EndLinger(vips) => {
                 let edits: Vec<Edit> = vips.into_iter().map(Edit::StopLingering).collect();
@@ -104,7 +126,7 @@ fn work(mut netlink: Netlink, inbox: &Receiver<Task>, hooks: &Hooks, deliver: &i
 fn attach(
     netlink: &mut Netlink,
     indices: &BTreeMap<InterfaceName, u32>,
-    loopback: u32,
+    on_loopback: &BTreeSet<Vip>,
     started: &[Started],
     hooks: &Hooks,
     deliver: &impl Fn(Event),
@@ -120,7 +142,9 @@ fn attach(
                     standing.push(one.vip);
                 }
                 (Attach::Interface, None) => refused.push((one.vip, format!("{} is gone", one.interface))),
-                (Attach::Loopback, _) => edits.push(Edit::Add { vip: one.vip, interface: loopback }),
+                // It sits there already, or the kernel refused it.
+                (Attach::Loopback, _) if on_loopback.contains(&one.vip) => standing.push(one.vip),
+                (Attach::Loopback, _) => refused.push((one.vip, "the kernel refused it on lo".to_owned())),
                 (Attach::None, _) => {}
             }
         }
@@ -145,7 +169,7 @@ fn attach(
     }
 }
 
-fn detach(indices: &BTreeMap<InterfaceName, u32>, loopback: u32, stopped: &[Stopped]) -> Vec<Edit> {
+fn detach(indices: &BTreeMap<InterfaceName, u32>, stopped: &[Stopped]) -> Vec<Edit> {
     let mut edits = Vec::new();
     for one in stopped {
         if one.linger.is_some() {
@@ -153,8 +177,8 @@ fn detach(indices: &BTreeMap<InterfaceName, u32>, loopback: u32, stopped: &[Stop
         }
         match (one.attach, indices.get(&one.interface)) {
             (Attach::Interface, Some(index)) => edits.push(Edit::Remove { vip: one.vip, interface: *index }),
-            (Attach::Loopback, _) => edits.push(Edit::Remove { vip: one.vip, interface: loopback }),
-            (Attach::Interface, None) | (Attach::None, _) => {}
+            // What sits on `lo` stays there, on every node that may own it.
+            (Attach::Interface, None) | (Attach::Loopback | Attach::None, _) => {}
         }
     }
     edits

@@ -336,6 +336,7 @@ impl Batch {
         self.rule(ND, |e| {
             e.advertisement_of(HELD6);
             e.within_lease();
+            e.override_others();
             e.verdict(ACCEPT, None);
         });
         self.rule(ND, |e| {
@@ -371,6 +372,8 @@ const LINK: u32 = 0;
 const NETWORK: u32 = 1;
 /// NFT_REG_1.
 const REGISTER: u32 = 1;
+/// The override flag among the flags of an advertisement.
+const OVERRIDE: u32 = 1 << 29;
 
 impl Expressions<'_> {
     fn expression(&mut self, name: &str, data: impl FnOnce(&mut Writer)) {
@@ -475,6 +478,30 @@ impl Expressions<'_> {
             w.put_be32(3, 8);
             w.put_be32(4, 16);
             w.put_be32(8, 1); // NFT_PAYLOAD_L4CSUM_PSEUDOHDR: mends the ICMPv6 checksum
+        });
+    }
+
+    /// Sets the override flag of an advertisement (RFC 4861, 4.4): a VIP is its owner's alone, and whoever asks shall
+    /// forget another. Linux leaves it out where the question came by unicast (`ndisc_recv_ns`).
+    fn override_others(&mut self) {
+        self.load(NETWORK, 44, 4);
+        self.expression("bitwise", |w| {
+            w.put_be32(1, REGISTER);
+            w.put_be32(2, REGISTER);
+            w.put_be32(3, 4);
+            for (attribute, value) in [(4, !OVERRIDE), (5, OVERRIDE)] {
+                let data = w.nest(attribute);
+                w.put(1, &value.to_be_bytes());
+                w.end_nest(data);
+            }
+        });
+        self.expression("payload", |w| {
+            w.put_be32(5, REGISTER);
+            w.put_be32(2, NETWORK);
+            w.put_be32(3, 44);
+            w.put_be32(4, 4);
+            w.put_be32(6, 1); // NFT_PAYLOAD_CSUM_INET: mends the checksum at
+            w.put_be32(7, 42);
         });
     }
 

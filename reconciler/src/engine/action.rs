@@ -31,6 +31,8 @@ pub enum Action {
     Start(Vec<Started>),
     /// The gate is to cover these VIPs, and no others.
     Guard(Arc<BTreeSet<Vip>>),
+    /// These VIPs sit on `lo` of this node, whoever answers for them, and no others: pools of `attach: loopback`.
+    OnLoopback(Arc<BTreeSet<Vip>>),
     /// Send frames, each on its interface.
     Transmit(Vec<(InterfaceName, Vec<u8>)>),
     /// The linger of these is over: take the local routes away.

@@ -65,6 +65,7 @@ pub struct Engine {
     list: MemberList,
     voice: Voice,
     guarded: Arc<BTreeSet<Vip>>,
+    on_loopback: Arc<BTreeSet<Vip>>,
     told: Told,
     /// Nobody holds anything since then: wait for offers.
     opening_since: Option<Instant>,
@@ -101,6 +102,7 @@ impl Engine {
             attached: Arc::new(BTreeSet::new()),
             voice: Voice::new(),
             guarded: Arc::new(BTreeSet::new()),
+            on_loopback: Arc::new(BTreeSet::new()),
             told: Told::default(),
             opening_since: None,
             owning: BTreeSet::new(),
@@ -332,6 +334,31 @@ impl Engine {
             self.guarded = Arc::new(guarded);
             actions.push(Action::Guard(self.guarded.clone()));
         }
+        self.place_on_loopback(actions);
+    }
+
+    /// VIPs of `attach: loopback` sit on every node that may own them, so that a take-over changes no address; one that
+    /// is answered for stays while it is.
+    fn place_on_loopback(&mut self, actions: &mut Vec<Action>) {
+        let mut wanted: BTreeSet<Vip> =
+            self.held.iter().filter(|(_, held)| held.attach == Attach::Loopback).map(|(vip, _)| *vip).collect();
+        if let Some(generation) = self.in_force()
+            && let Some(me) = generation.desired.nodes.get(self.protocol.me()).filter(|me| me.weight > 0)
+        {
+            let mine = |pool: &PoolName| {
+                let pool = generation.desired.pools.get(pool);
+                pool.is_some_and(|pool| pool.attach == Attach::Loopback && pool.selects(me))
+            };
+            let pools: BTreeSet<&PoolName> = generation.desired.pools.keys().filter(|name| mine(name)).collect();
+            if !pools.is_empty() {
+                let vips = generation.ranking.vips().iter().filter(|ranked| pools.contains(&ranked.pool));
+                wanted.extend(vips.map(|ranked| ranked.vip).filter(|vip| !self.own.foreign.contains(vip)));
+            }
+        }
+        if wanted != *self.on_loopback {
+            self.on_loopback = Arc::new(wanted);
+            actions.push(Action::OnLoopback(self.on_loopback.clone()));
+        }
     }
 
     fn attached(&mut self, now: Instant, vips: Vec<Vip>) {
@@ -545,6 +572,7 @@ impl Engine {
             .collect();
         if !stopped.is_empty() {
             actions.push(Action::Stop(stopped));
+            self.place_on_loopback(actions);
         }
         self.protocol.mark_clean();
     }

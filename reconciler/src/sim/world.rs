@@ -475,7 +475,8 @@ impl World {
             Action::Left => {
                 self.stop(node, true);
             }
-            Action::EndLinger(_) | Action::Note(_) | Action::Guard(_) | Action::Transmit(_) => {}
+            Action::EndLinger(_) | Action::Note(_) | Action::Guard(_) | Action::OnLoopback(_) | Action::Transmit(_) => {
+            }
         }
     }
 
