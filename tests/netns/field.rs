@@ -14,9 +14,10 @@ use rendezvip::lab::faults::{Direction, Frames};
 use rendezvip::lab::frame::{Asker, Form, announcement, question};
 use rendezvip::lab::link::{Links, Mac};
 use rendezvip::lab::now;
+use rendezvip::lab::repository::STATUS;
 use rendezvip::lab::segment::Segment;
 use rendezvip::lab::stage::{Damage, Stage};
-use rendezvip::status::snapshot::MemberState;
+use rendezvip::status::snapshot::{MemberState, VipState};
 use rendezvip::time::Instant;
 
 use crate::in_a_lab;
@@ -450,5 +451,62 @@ fn a_commit_that_is_about_others_touches_no_frame_of_a_pool() {
             .collect();
         assert_eq!(told, [], "announced without a reason");
         assert!(web.iter().all(|vip| stage.claimed().get(vip) == before.get(vip)), "an owner changed");
+    });
+}
+
+#[test]
+fn a_gateways_and_a_networks_own_addresses_are_refused_and_the_others_are_served() {
+    in_a_lab(|| {
+        const POOL: &str = "apiVersion: rendezvip/v1\nkind: VipPool\nmetadata: {name: web}\nspec:\n  addresses: \
+                            [10.99.0.0, 10.99.0.1, 10.99.0.100, 10.99.255.255]\n";
+        let mut stage = Stage::new(&NODES, Layout::default(), &[("pools/web.yaml", POOL)]).unwrap();
+        for name in NODES {
+            let mut route = std::process::Command::new("ip");
+            route.args(["route", "add", "default", "via", "10.99.0.1"]);
+            let output = stage.cluster.segment.node(name).place().output(route).unwrap();
+            assert!(output.status.success(), "{output:?}");
+        }
+        stage.start_all().unwrap();
+        let served: IpAddr = "10.99.0.100".parse().unwrap();
+        let owner = stage.wanted()[&served];
+        assert!(stage.bystander.wait(PATIENCE, |who| who.get(&served) == Some(&owner)).is_some(), "{}", stage.logs());
+        let expected = [("10.99.0.0", "network address"), ("10.99.0.1", "gateway"), ("10.99.255.255", "broadcast")];
+        let refused = stage.cluster.wait_status("edge-a", Duration::from_secs(10), |status| {
+            expected.iter().all(|(address, why)| {
+                let vip = status.vips.iter().find(|one| one.vip.to_string() == *address);
+                vip.is_some_and(|one| {
+                    one.state == VipState::Refused
+                        && one.actual.is_none()
+                        && one.note.as_ref().is_some_and(|note| format!("{note:?}").contains(why))
+                })
+            })
+        });
+        assert!(refused.is_some(), "{:?}\n{}", stage.cluster.status("edge-a"), stage.logs());
+        stage.watch();
+        assert_eq!(stage.claimed().into_keys().collect::<Vec<_>>(), [served]);
+    });
+}
+
+#[test]
+fn at_rest_nothing_is_committed_and_without_git_a_node_restarts_on_its_last_good_state() {
+    in_a_lab(|| {
+        let mut stage = web();
+        // The first reports are paced; then nothing changes.
+        std::thread::sleep(Duration::from_secs(20));
+        let before = stage.cluster.repository.log(STATUS);
+        assert!(!before.is_empty(), "no report\n{}", stage.logs());
+        std::thread::sleep(Duration::from_secs(20));
+        assert_eq!(stage.cluster.repository.log(STATUS), before, "a commit at rest");
+
+        let bare = stage.cluster.repository.bare().to_owned();
+        let away = bare.with_extension("away");
+        std::fs::rename(&bare, &away).unwrap();
+        let start = now();
+        let damage = stage.strike("edge-a", PATIENCE, |cluster| cluster.kill_daemon("edge-a")).unwrap();
+        survived(&mut stage, &damage, OUTAGE);
+        stage.cluster.start("edge-a").unwrap();
+        settle(&mut stage);
+        std::fs::rename(&away, &bare).unwrap();
+        assert_eq!(stage.overlaps(start), [""; 0]);
     });
 }

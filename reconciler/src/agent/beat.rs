@@ -28,7 +28,7 @@ use super::packet::PacketSocket;
 use super::state::State;
 use crate::engine::Engine;
 use crate::engine::action::{Action, Note};
-use crate::engine::event::{Event, LocalInterface};
+use crate::engine::event::{Event, Limits, LocalInterface};
 use crate::manifest::agent_file::Allow;
 use crate::manifest::desired::Attach;
 use crate::name::InterfaceName;
@@ -43,6 +43,8 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 const REPORT_ANYWAY: Duration = Duration::from_secs(1);
 /// What keeps the beat longer than this is told: a lease survives a stall of 60 ms, `fast` one of 25 ms.
 const HELD_UP: Duration = Duration::from_millis(20);
+/// The gateways are looked for so often.
+const LIMITS_EVERY: Duration = Duration::from_secs(5);
 /// Datagrams and frames taken in one round, so that a flood on one port does not starve the others.
 const ROUND: usize = 128;
 
@@ -98,6 +100,9 @@ struct Host {
     /// VIPs that sit on `lo` on this node, whoever answers for them.
     on_loopback: Arc<BTreeSet<Vip>>,
     watch: Option<GateWatch>,
+    limits: Limits,
+    /// A new gateway comes without a notice that is followed: looked for again then.
+    limits_at: Instant,
     lease: Option<Instant>,
     words: (u64, usize),
     report_at: Instant,
@@ -187,6 +192,9 @@ impl Beat {
                 }
                 Err(error) => tracing::error!(%error, "the keeper died and cannot be started again"),
             }
+        }
+        if clock::now() >= host.limits_at {
+            self.set_limits(host);
         }
         self.hand_words(host);
         self.report(host);
@@ -369,6 +377,7 @@ impl Beat {
             host.interfaces = interfaces.clone();
             self.step(host, Event::Interfaces(interfaces));
         }
+        self.set_limits(host);
         let strangers = snapshot.interfaces.values().flat_map(|interface| interface.addresses.values());
         let foreign: BTreeSet<Vip> = strangers
             .filter(|address| !address.is_ours())
@@ -377,6 +386,32 @@ impl Beat {
         if foreign != host.foreign {
             host.foreign = foreign.clone();
             self.step(host, Event::Foreign(foreign));
+        }
+    }
+
+    /// What the segment needs for itself may not be a VIP, nor what the node's own file does not allow.
+    fn set_limits(&mut self, host: &mut Host) {
+        host.limits_at = clock::now() + LIMITS_EVERY;
+        let mut reserved = BTreeMap::new();
+        for (name, interface) in &host.interfaces {
+            for subnet in &interface.subnets {
+                // RFC 3021: two addresses on a point-to-point link are hosts' both; RFC 6164 says so of IPv6.
+                if subnet.prefix_len() + 1 >= subnet.max_prefix_len() {
+                    continue;
+                }
+                reserved.insert(subnet.network(), format!("the network address of {subnet} on {name}"));
+                if subnet.addr().is_ipv4() {
+                    reserved.insert(subnet.broadcast(), format!("the broadcast address of {subnet} on {name}"));
+                }
+            }
+        }
+        for gateway in self.monitor.gateways() {
+            reserved.insert(gateway, "the default gateway of this node".to_owned());
+        }
+        let limits = Limits { prefixes: self.allow.prefixes.clone(), reserved };
+        if limits != host.limits {
+            host.limits = limits.clone();
+            self.step(host, Event::Limits(limits));
         }
     }
 

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -381,6 +381,21 @@ impl Netlink {
         }
     }
 
+    /// The gateway by which the kernel would reach an address, where there is one.
+    fn gateway_to(&mut self, destination: IpAddr) -> Option<IpAddr> {
+        let (family, prefix) = if destination.is_ipv4() { (IPV4, 32) } else { (IPV6, 128) };
+        self.channel.drain();
+        let sequence = self.channel.skip(1);
+        self.writer.clear();
+        self.writer.begin(GETROUTE, NLM_F_REQUEST, sequence, &[family, prefix, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        octets(destination, |bytes| self.writer.put(libc::RTA_DST, bytes));
+        self.writer.end();
+        self.channel.send(self.writer.bytes()).ok()?;
+        let datagram = self.channel.receive().ok()??;
+        let route = messages(datagram).find(|message| message.kind == NEWROUTE)?;
+        address(attribute(route.body.get(12..)?, libc::RTA_GATEWAY)?)
+    }
+
     /// Does the kernel's own local route lead to the VIP (not ours, by which it lingers)? True where it does not say.
     fn has_route(&mut self, vip: Vip) -> bool {
         let (family, prefix) = family(vip);
@@ -580,6 +595,13 @@ impl Monitor {
         let mut netlink = Netlink::open()?;
         let snapshot = netlink.snapshot()?;
         Ok(Self { events, netlink, snapshot })
+    }
+
+    /// The default gateways: by which the kernel would reach addresses that nobody has (RFC 5737, RFC 3849).
+    pub fn gateways(&mut self) -> Vec<IpAddr> {
+        let nobody: [IpAddr; 2] =
+            [Ipv4Addr::new(192, 0, 2, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()];
+        nobody.into_iter().filter_map(|address| self.netlink.gateway_to(address)).collect()
     }
 
     /// What stands on this host, as of the last `read`.

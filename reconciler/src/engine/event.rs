@@ -38,6 +38,8 @@ pub enum Event {
     Interfaces(BTreeMap<InterfaceName, LocalInterface>),
     /// VIPs that stand on this host and are not ours.
     Foreign(BTreeSet<Vip>),
+    /// What may not be a VIP on this node, whatever the repository says.
+    Limits(Limits),
     /// A frame came that speaks of addresses: ARP or neighbour discovery.
     Frame {
         /// On which interface.
@@ -85,6 +87,31 @@ pub struct Told {
     pub problem: String,
     /// Can this node push the status branch?
     pub can_push: bool,
+}
+
+/// What may not be a VIP on this node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// VIPs have to lie in one of these, where there are any: `allow.prefixes` of the node's own file.
+    pub prefixes: Option<Vec<IpNet>>,
+    /// Addresses that the segment needs for something else, and for what: its gateway, its network and broadcast
+    /// addresses.
+    pub reserved: BTreeMap<IpAddr, String>,
+}
+
+impl Limits {
+    /// Why the VIP may not stand here, if so.
+    pub fn forbids(&self, vip: Vip) -> Option<String> {
+        let address = vip.address();
+        if let Some(why) = self.reserved.get(&address) {
+            return Some(format!("it is {why}"));
+        }
+        let outside = |prefixes: &Vec<IpNet>| !prefixes.iter().any(|net| net.contains(&address));
+        self.prefixes
+            .as_ref()
+            .is_some_and(outside)
+            .then(|| "it is outside allow.prefixes of the node's file".to_owned())
+    }
 }
 
 /// An interface as it is now.

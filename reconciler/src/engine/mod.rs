@@ -16,8 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use action::{Action, Note, Started, Stopped};
-use event::Event;
-use event::Told;
+use event::{Event, Limits, Told};
 use generation::Generation;
 use offer::{Others, Own};
 use voice::Voice;
@@ -56,6 +55,7 @@ pub struct Engine {
     newest: Option<Arc<Generation>>,
     placements: BTreeMap<ViewId, Arc<Placement>>,
     own: Own,
+    limits: Limits,
     held: BTreeMap<Vip, Held>,
     /// Owned in the accepted view and not held.
     unstarted: BTreeSet<Vip>,
@@ -96,6 +96,7 @@ impl Engine {
             newest: None,
             placements: BTreeMap::new(),
             own: Own::default(),
+            limits: Limits::default(),
             held: BTreeMap::new(),
             unstarted: BTreeSet::new(),
             lingering: BTreeMap::new(),
@@ -256,6 +257,12 @@ impl Engine {
                 self.own.foreign = vips;
                 self.guard(actions);
             }
+            Event::Limits(limits) => {
+                if let Some(newest) = &self.newest {
+                    self.own.forbid(&limits, newest);
+                }
+                self.limits = limits;
+            }
             Event::Frame { interface, bytes } => self.hear_frame(now, &interface, &bytes),
             Event::Told(told) => self.told = *told,
             Event::Attached(vips) => self.attached(now, vips),
@@ -319,6 +326,7 @@ impl Engine {
         }
         self.undeclared = !declared;
         self.generations.insert(digest, generation.clone());
+        self.own.forbid(&self.limits, &generation);
         self.newest = Some(generation);
     }
 
@@ -404,7 +412,8 @@ impl Engine {
             Some((*vip, format!("{} claims it on {}", foreign.mac, foreign.iface)))
         });
         let refused = self.own.refused.iter().map(|(vip, (reason, _))| (*vip, reason.clone()));
-        let exceptions: BTreeMap<Vip, String> = waiting.chain(refused).take(32).collect();
+        let forbidden = self.own.forbidden.iter().map(|(vip, reason)| (*vip, reason.clone()));
+        let exceptions: BTreeMap<Vip, String> = waiting.chain(refused).chain(forbidden).take(32).collect();
         // What stands is held, so equal counts say that all stands.
         let stands = self.attached.len() == self.held.len()
             || self.held.keys().all(|vip| self.attached.contains(vip) || exceptions.contains_key(vip));
@@ -419,7 +428,10 @@ impl Engine {
             revision: self.told.revision.clone(),
             generation: self.newest.as_ref().map(|newest| newest.digest()).unwrap_or_default(),
             attempted: self.told.attempted.clone(),
-            problem: self.told.problem.clone(),
+            problem: Some(self.told.problem.clone())
+                .filter(|problem| !problem.is_empty())
+                .or_else(|| self.own.tells_withheld())
+                .unwrap_or_default(),
             macs,
             can_push: self.told.can_push,
             // While a change is under way the last word stands: `actual` follows the view that it names.

@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::event::LocalInterface;
+use super::event::{Limits, LocalInterface};
 use super::generation::Generation;
 use crate::manifest::desired::{Failback, Pool};
 use crate::name::{CheckName, InterfaceName, NodeName, PoolName};
+use crate::placement::interface_for;
 use crate::placement::offer::Offer;
 use crate::time::Instant;
 use crate::vip::Vip;
@@ -22,6 +23,10 @@ pub(super) struct Own {
     pub foreign: BTreeSet<Vip>,
     /// VIPs that the kernel refused, why, and when to try again.
     pub refused: BTreeMap<Vip, (String, Instant)>,
+    /// VIPs of the newest generation that may not stand here, and why.
+    pub forbidden: BTreeMap<Vip, String>,
+    /// Interfaces that are not offered, as too many VIPs would be refused there, and how many.
+    pub withheld: BTreeMap<InterfaceName, usize>,
     /// Since when it could carry each pool; gone as soon as it cannot.
     able_since: BTreeMap<PoolName, Instant>,
     /// Pools offered in full: no history makes them spare again while the node stays able.
@@ -55,12 +60,13 @@ impl Own {
             next = next.min(*retry);
         }
         self.refused.retain(|_, (_, retry)| *retry > now);
-        let refused = self.refused.keys().copied().chain(self.foreign.iter().copied());
+        let refused = self.refused.keys().chain(&self.foreign).chain(self.forbidden.keys()).copied();
         let mut offer = Offer {
             interfaces,
             refused: refused.filter(|vip| generation.declares(*vip)).collect(),
             ..Offer::default()
         };
+        self.withheld = withhold(&mut offer, generation);
         let selected =
             |pool: &Pool| generation.desired.nodes.get(me).is_some_and(|node| pool.selects(node) && !node.cordon);
         for (name, pool) in &generation.desired.pools {
@@ -97,9 +103,125 @@ impl Own {
         (offer, next)
     }
 
+    /// What may not stand here of a generation.
+    pub fn forbid(&mut self, limits: &Limits, generation: &Generation) {
+        let vips = generation.ranking.vips().iter().map(|ranked| ranked.vip);
+        self.forbidden = vips.filter_map(|vip| Some((vip, limits.forbids(vip)?))).collect();
+    }
+
+    /// Interfaces that are not offered because of that, in words.
+    pub fn tells_withheld(&self) -> Option<String> {
+        let tell = |(name, count): (&InterfaceName, &usize)| format!("{name} ({count} VIPs)");
+        let all: Vec<String> = self.withheld.iter().map(tell).collect();
+        let why = self.forbidden.values().next().map_or("somebody else has them", String::as_str);
+        (!all.is_empty()).then(|| {
+            format!(
+                "not offered, as too many VIPs there may not stand on this node: {}; of the first: {why}",
+                all.join(", ")
+            )
+        })
+    }
+
     /// A life ended: what was offered in full is to be earned again.
     pub fn begin_anew(&mut self) {
         self.able_since.clear();
         self.given_in_full.clear();
+    }
+}
+
+/// Keeps an offer small enough for a heartbeat: where it refuses too many VIPs one by one, it leaves the interface out
+/// that most of them are on, and says so.
+fn withhold(offer: &mut Offer, generation: &Generation) -> BTreeMap<InterfaceName, usize> {
+    let mut withheld = BTreeMap::new();
+    while is_too_long(&offer.refused) {
+        let mut counts: BTreeMap<InterfaceName, usize> = BTreeMap::new();
+        let mut pointless = Vec::new();
+        for vip in &offer.refused {
+            let ranked = generation.ranking.index_of(*vip).map(|index| &generation.ranking.vips()[index]);
+            let pool = ranked.and_then(|ranked| generation.desired.pools.get(&ranked.pool));
+            match pool.and_then(|pool| interface_for(pool, offer, *vip)) {
+                Some(interface) => *counts.entry(interface.clone()).or_default() += 1,
+                // It could not stand here anyway.
+                None => pointless.push(*vip),
+            }
+        }
+        pointless.iter().for_each(|vip| {
+            offer.refused.remove(vip);
+        });
+        if !is_too_long(&offer.refused) {
+            break;
+        }
+        let Some((interface, count)) = counts.into_iter().max_by_key(|(_, count)| *count) else { break };
+        offer.interfaces.remove(&interface);
+        withheld.insert(interface, count);
+    }
+    withheld
+}
+
+/// Does a list of refused VIPs take more than its share of an offer's 1 KiB (protocol.md, Offer)?
+fn is_too_long(refused: &BTreeSet<Vip>) -> bool {
+    const MOST: usize = 64;
+    const BYTES: usize = 800;
+    // A tag, and the address.
+    let bytes: usize = refused.iter().map(|vip| if vip.is_ipv4() { 6 } else { 18 }).sum();
+    refused.len() > MOST || bytes > BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::manifest::{SourceFile, load};
+
+    fn generation(addresses: &str) -> Generation {
+        let text = format!(
+            "apiVersion: rendezvip/v1\nkind: Cluster\nmetadata: {{name: lab}}\n---\napiVersion: rendezvip/v1\n\
+             kind: Node\nmetadata: {{name: edge-a}}\nspec: {{address: \"10.99.0.10:7847\"}}\n---\n\
+             apiVersion: rendezvip/v1\nkind: VipPool\nmetadata: {{name: web}}\nspec: {{addresses: [{addresses}]}}\n"
+        );
+        let loaded = load(&[SourceFile { path: "all.yaml".to_owned(), text: text.into_bytes() }]);
+        Generation::new(Arc::new(loaded.desired.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))), String::new())
+    }
+
+    fn offer(addresses: &str, limits: &Limits) -> (Offer, BTreeMap<InterfaceName, usize>) {
+        let generation = generation(addresses);
+        let interface = |subnet: &str| LocalInterface {
+            usable: true,
+            subnets: [subnet.parse().unwrap()].into(),
+            ..LocalInterface::default()
+        };
+        let name = |name: &str| InterfaceName::new(name).unwrap();
+        let mut own = Own {
+            interfaces: [(name("eth0"), interface("10.99.0.0/16")), (name("eth1"), interface("10.98.0.0/16"))].into(),
+            ..Own::default()
+        };
+        own.forbid(limits, &generation);
+        let (owning, mine) = (BTreeSet::new(), BTreeSet::new());
+        let others = Others { owning: &owning, mine: &mine, opening: true };
+        let me = NodeName::new("edge-a").unwrap();
+        let offer = own.offer(Instant::ZERO, &generation, &me, &others).0;
+        (offer, own.withheld)
+    }
+
+    #[test]
+    fn a_gateway_and_what_is_outside_the_allowed_prefixes_are_refused_and_nothing_else() {
+        let limits = Limits {
+            prefixes: Some(vec!["10.99.0.0/24".parse().unwrap()]),
+            reserved: [("10.99.0.1".parse().unwrap(), "the gateway".to_owned())].into(),
+        };
+        let (offer, withheld) = offer("10.99.0.1-10.99.0.3, 10.99.1.7", &limits);
+        let refused: Vec<String> = offer.refused.iter().map(ToString::to_string).collect();
+        assert_eq!((refused.join(" ").as_str(), offer.interfaces.len(), withheld.len()), ("10.99.0.1 10.99.1.7", 2, 0));
+    }
+
+    #[test]
+    fn an_interface_on_which_too_many_would_be_refused_is_not_offered_and_the_offer_stays_small() {
+        let limits = Limits { prefixes: Some(vec!["10.98.0.0/16".parse().unwrap()]), ..Limits::default() };
+        let (offer, withheld) = offer("10.99.1.0-10.99.1.199, 10.98.0.7", &limits);
+        let withheld: Vec<(&str, usize)> = withheld.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+        assert_eq!(withheld, [("eth0", 200)]);
+        assert_eq!(offer.interfaces.keys().map(InterfaceName::as_str).collect::<Vec<_>>(), ["eth1"]);
+        assert!(postcard::to_allocvec(&offer).unwrap().len() < 1024);
     }
 }

@@ -132,7 +132,13 @@ impl Engine {
             nodes,
             missing,
             foreign: self.voice.foreigners().collect(),
-            refused: self.own.refused.iter().map(|(vip, (reason, _))| (*vip, reason.clone())).collect(),
+            refused: self
+                .own
+                .forbidden
+                .iter()
+                .map(|(vip, reason)| (*vip, reason.clone()))
+                .chain(self.own.refused.iter().map(|(vip, (reason, _))| (*vip, reason.clone())))
+                .collect(),
             unheard: self.unheard.values().sum(),
             lapses: protocol.lapses(),
         }
@@ -205,7 +211,9 @@ impl Report {
                     revision: record.and_then(|record| record.revision.parse().ok()),
                     attempted: record.and_then(|record| record.attempted.parse().ok()),
                     digest: record.map(|record| record.generation),
-                    note: problem.map(|problem| Note::new("Stalled", problem)),
+                    note: problem.map(|problem| {
+                        Note::new(if problem.starts_with("not offered") { "NotOffered" } else { "Stalled" }, problem)
+                    }),
                 }
             })
             .collect();
