@@ -221,6 +221,10 @@ impl Beat {
         let actions = self.engine.step(clock::now(), event);
         host.dirty |= !heartbeat;
         for action in actions {
+            // Sets that are not on disk must not be told of: nothing that follows leaves this node.
+            if host.left {
+                break;
+            }
             let (began, what) = (clock::now(), kind(&action));
             self.perform(host, action);
             let took = clock::now().since(began);

@@ -191,6 +191,14 @@ impl Voice {
     pub fn poll(&mut self, now: Instant) -> Frames {
         let verdicts = self.conflicts.poll(now);
         self.follow(now, verdicts);
+        // A question that nobody waits on any more must not wake the node again and again.
+        let over: Vec<Vip> = self.asking.iter().filter(|(_, until)| now >= **until).map(|(vip, _)| *vip).collect();
+        for vip in over {
+            self.asking.remove(&vip);
+            if self.conflicts.foreign(vip).is_none() {
+                self.free.insert(vip);
+            }
+        }
         for due in self.schedule.poll(now) {
             if let Some(port) = self.ports.get(&due.iface) {
                 self.out.push((due.iface.clone(), announcement(&due, port)));
@@ -203,5 +211,25 @@ impl Voice {
         let asking = self.asking.values().min().copied();
         let deadlines = [self.schedule.next_deadline(), self.conflicts.next_deadline(), asking];
         deadlines.into_iter().flatten().min().unwrap_or(Instant::NEVER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_that_nobody_waits_on_any_more_wakes_the_node_once_at_the_most() {
+        let mut voice = Voice::new();
+        let eth0 = InterfaceName::new("eth0").unwrap();
+        let interface = LocalInterface { usable: true, mac: [2, 0, 0, 0, 0, 1], ..LocalInterface::default() };
+        voice.set_interfaces(Instant::ZERO, &BTreeMap::from([(eth0.clone(), interface)]));
+        let vip = "10.0.0.7".parse().unwrap();
+        assert!(!voice.is_free(Instant::ZERO, &eth0, vip), "it is asked for first");
+        let due = voice.next_deadline();
+        assert_eq!(due, Instant::ZERO + ASK_PATIENCE);
+        voice.poll(due);
+        assert_eq!(voice.next_deadline(), Instant::NEVER);
+        assert!(voice.is_free(due, &eth0, vip), "nobody answered");
     }
 }
