@@ -135,6 +135,10 @@ pub fn enter(command: &[OsString]) -> Result<i32, LabError> {
         .arg(INIT)
         .arg("--")
         .args(command)
+        // Whoever started the lab may have a home that the lab's user cannot even look at, and nobody's git
+        // configuration has a say in it.
+        .env("HOME", "/nonexistent")
+        .env_remove("XDG_CONFIG_HOME")
         .status()
         .step(|| "start the init of its process namespace".to_owned())?;
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
