@@ -145,6 +145,27 @@ fn a_flood_of_notices_loses_nothing() {
 }
 
 #[test]
+fn a_neighbour_that_was_asked_for_in_vain_is_asked_for_anew_and_a_known_one_is_kept() {
+    within("host::a_neighbour_that_was_asked_for_in_vain_is_asked_for_anew_and_a_known_one_is_kept", || {
+        veth();
+        let mut monitor = Monitor::open().unwrap();
+        ip("neigh add 10.99.0.98 lladdr 02:00:00:00:00:98 nud reachable dev va");
+        ip("neigh add fd99::98 lladdr 02:00:00:00:00:98 nud reachable dev va");
+        for (nobody, somebody) in [("10.99.0.99", "10.99.0.98"), ("fd99::99", "fd99::98")] {
+            let (nobody, somebody): (IpAddr, IpAddr) = (nobody.parse().unwrap(), somebody.parse().unwrap());
+            assert!(!monitor.resolve_anew(nobody), "nobody was asked for yet");
+            let socket = std::net::UdpSocket::bind(if nobody.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
+            socket.send_to(b"?", (nobody, 7847)).unwrap();
+            assert!(monitor.resolve_anew(nobody), "the kernel waits for {nobody}");
+            assert!(!monitor.resolve_anew(nobody), "{nobody} is forgotten");
+            assert!(!monitor.resolve_anew(somebody), "{somebody} is known");
+        }
+        let known = std::process::Command::new("ip").args(["neigh", "show", "dev", "va"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&known.stdout).matches("02:00:00:00:00:98").count(), 2);
+    });
+}
+
+#[test]
 fn an_interface_is_prepared_once_and_only_made_stricter() {
     within("host::an_interface_is_prepared_once_and_only_made_stricter", || {
         veth();

@@ -31,7 +31,9 @@ use crate::engine::action::{Action, Note};
 use crate::engine::event::{Event, Limits, LocalInterface};
 use crate::manifest::agent_file::Allow;
 use crate::manifest::desired::Attach;
-use crate::name::InterfaceName;
+use crate::membership::heartbeat::Flags;
+use crate::membership::protocol::Outgoing;
+use crate::name::{InterfaceName, NodeName};
 use crate::time::Instant;
 use crate::vip::Vip;
 use crate::wire::ethernet::MacAddr;
@@ -45,6 +47,11 @@ const REPORT_ANYWAY: Duration = Duration::from_secs(1);
 const HELD_UP: Duration = Duration::from_millis(20);
 /// The gateways are looked for so often.
 const LIMITS_EVERY: Duration = Duration::from_secs(5);
+/// So long after a change of a link a peer's hardware address may be asked for in vain: the kernel repeats the question
+/// after a second by itself.
+const LINK_SETTLES: Duration = Duration::from_secs(1);
+/// An answer takes less than this on a segment.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(10);
 /// Datagrams and frames taken in one round, so that a flood on one port does not starve the others.
 const ROUND: usize = 128;
 
@@ -105,6 +112,9 @@ struct Host {
     limits_at: Instant,
     lease: Option<Instant>,
     words: (u64, usize),
+    /// A link changed a moment ago: until when peers may have to be resolved anew, and when each was last.
+    links_settle: Instant,
+    resolved_at: BTreeMap<NodeName, Instant>,
     report_at: Instant,
     reported_at: Instant,
     dirty: bool,
@@ -236,7 +246,10 @@ impl Beat {
 
     fn perform(&mut self, host: &mut Host, action: Action) {
         match action {
-            Action::Send(datagram) => self.gossip.send(&datagram),
+            Action::Send(datagram) => {
+                self.resolve(host, &datagram);
+                self.gossip.send(&datagram);
+            }
             Action::Lease(until) => self.set_lease(host, until),
             Action::Stop(stopped) => {
                 let vips: Vec<Vip> = stopped.iter().map(|one| one.vip).collect();
@@ -298,6 +311,21 @@ impl Beat {
                 host.dirty = true;
                 log(&note);
             }
+        }
+    }
+
+    /// Whom this node asks, just after a link came up, must not wait for a question of the kernel that got lost.
+    fn resolve(&mut self, host: &mut Host, datagram: &Outgoing) {
+        let now = clock::now();
+        let asked = host.resolved_at.get(&datagram.to).is_some_and(|at| now < *at + ANSWER_PATIENCE);
+        if now >= host.links_settle || asked || !datagram.heartbeat.flags.has(Flags::ANSWER_ME) {
+            return;
+        }
+        if let Some(place) = self.gossip.place_of(&datagram.to)
+            && self.monitor.resolve_anew(place.ip())
+        {
+            host.resolved_at.insert(datagram.to.clone(), now);
+            tracing::debug!(peer = %datagram.to, "its hardware address is asked for anew");
         }
     }
 
@@ -478,6 +506,10 @@ impl Beat {
             }
         }
         let began = clock::now();
+        if changes.iter().any(|change| matches!(change, Change::Link(_))) {
+            host.links_settle = began + LINK_SETTLES;
+            host.resolved_at.clear();
+        }
         self.look_at_host(host);
         let took = clock::now().since(began);
         if took > HELD_UP {

@@ -67,6 +67,11 @@ impl Gossip {
         }
     }
 
+    /// Where a peer is.
+    pub fn place_of(&self, peer: &NodeName) -> Option<SocketAddr> {
+        self.book.get(peer).copied()
+    }
+
     /// The next heartbeat that waits, without waiting for one. What is refused is counted.
     pub fn receive(&mut self) -> Option<Event> {
         loop {

@@ -39,6 +39,9 @@ const GETADDR: u16 = libc::RTM_GETADDR;
 const NEWROUTE: u16 = libc::RTM_NEWROUTE;
 const DELROUTE: u16 = libc::RTM_DELROUTE;
 const GETROUTE: u16 = libc::RTM_GETROUTE;
+const NEWNEIGH: u16 = libc::RTM_NEWNEIGH;
+const DELNEIGH: u16 = libc::RTM_DELNEIGH;
+const GETNEIGH: u16 = libc::RTM_GETNEIGH;
 const GROUPS: [u32; 3] = [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR];
 const TABLE_LOCAL: u8 = 255;
 const SCOPE_HOST: u8 = 254;
@@ -415,6 +418,34 @@ impl Netlink {
         })
     }
 
+    /// Has the kernel begin anew where it waits in vain for a neighbour's hardware address.
+    ///
+    /// A question that was lost, because the link or the switch's port was not quite up yet, is repeated after a whole
+    /// second only (neigh/retrans_time_ms), and what is sent to the neighbour meanwhile waits. Without the entry, the
+    /// next datagram asks at once. True where there was such an entry.
+    fn forget_unresolved(&mut self, interface: u32, neighbour: IpAddr) -> bool {
+        // NUD_INCOMPLETE and NUD_FAILED (linux/neighbour.h).
+        const UNRESOLVED: u16 = 0x01 | 0x20;
+        let family = if neighbour.is_ipv4() { IPV4 } else { IPV6 };
+        let [a, b, c, d] = interface.to_ne_bytes();
+        // struct ndmsg.
+        let fixed = [family, 0, 0, 0, a, b, c, d, 0, 0, 0, 0];
+        let mut ask = |kind: u16, flags: u16| {
+            self.channel.drain();
+            let sequence = self.channel.skip(1);
+            self.writer.clear();
+            self.writer.begin(kind, NLM_F_REQUEST | flags, sequence, &fixed);
+            octets(neighbour, |bytes| self.writer.put(libc::NDA_DST, bytes));
+            self.writer.end();
+            self.channel.send(self.writer.bytes()).ok()?;
+            let message = messages(self.channel.receive().ok()??).next()?;
+            Some((message.kind, message.body.to_vec()))
+        };
+        let Some((NEWNEIGH, body)) = ask(GETNEIGH, 0) else { return false };
+        let state = body.get(8..10).map_or(0, |state| u16::from_ne_bytes([state[0], state[1]]));
+        state & UNRESOLVED != 0 && ask(DELNEIGH, NLM_F_ACK).is_some()
+    }
+
     fn send(&mut self, edits: &[Edit], mut refused: impl FnMut(Edit, i32)) {
         if edits.is_empty() {
             return;
@@ -602,6 +633,18 @@ impl Monitor {
         let nobody: [IpAddr; 2] =
             [Ipv4Addr::new(192, 0, 2, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()];
         nobody.into_iter().filter_map(|address| self.netlink.gateway_to(address)).collect()
+    }
+
+    /// Has the kernel ask at once for the hardware address of a neighbour for which it waits in vain; see
+    /// [`Netlink::forget_unresolved`]. True where it did wait.
+    pub fn resolve_anew(&mut self, neighbour: IpAddr) -> bool {
+        let near = |address: &Address| {
+            ipnet::IpNet::new(address.address, address.prefix).is_ok_and(|net| net.contains(&neighbour))
+        };
+        let on = self.snapshot.interfaces.values().find(|interface| {
+            !interface.loopback && interface.addresses.values().any(|address| !address.is_ours() && near(address))
+        });
+        on.map(|interface| interface.index).is_some_and(|index| self.netlink.forget_unresolved(index, neighbour))
     }
 
     /// What stands on this host, as of the last `read`.

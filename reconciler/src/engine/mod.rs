@@ -251,7 +251,7 @@ impl Engine {
             Event::MayFormByMajority => self.protocol.allow_forming_by_majority(),
             Event::Interfaces(interfaces) => {
                 self.voice.set_interfaces(now, &interfaces);
-                self.own.interfaces = interfaces;
+                self.own.set_interfaces(now, interfaces, self.protocol.timing().heartbeat);
             }
             Event::Foreign(vips) => {
                 self.own.foreign = vips;
@@ -419,7 +419,7 @@ impl Engine {
             || self.held.keys().all(|vip| self.attached.contains(vip) || exceptions.contains_key(vip));
         let all = stands && self.unstarted.iter().all(|vip| exceptions.contains_key(vip));
         let last = self.protocol.record();
-        let mut macs: Vec<[u8; 6]> = self.own.interfaces.values().map(|interface| interface.mac).collect();
+        let mut macs: Vec<[u8; 6]> = self.own.interfaces().values().map(|interface| interface.mac).collect();
         macs.sort_unstable();
         macs.dedup();
         let record = NodeRecord {

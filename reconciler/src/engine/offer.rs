@@ -2,8 +2,12 @@
 //!
 //! In: interfaces, checks, refusals, who else offers what. Out: an [`Offer`].
 //! Not here: that it is empty without a lease or while draining (`membership`), what follows (`placement`).
+//!
+//! An interface that loses its link is offered for a moment longer, as it was: one that only blinks (a switch that
+//! renegotiates, somebody's `ip link set down` and `up`) is back before its VIPs could be elsewhere, and they stay.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::event::{Limits, LocalInterface};
 use super::generation::Generation;
@@ -17,7 +21,9 @@ use crate::vip::Vip;
 /// What the node knows of itself.
 #[derive(Debug, Default)]
 pub(super) struct Own {
-    pub interfaces: BTreeMap<InterfaceName, LocalInterface>,
+    interfaces: BTreeMap<InterfaceName, LocalInterface>,
+    /// Interfaces that lost their link: until when, and how, they are offered all the same.
+    blinking: BTreeMap<InterfaceName, (Instant, LocalInterface)>,
     pub failing: BTreeSet<CheckName>,
     /// VIPs that stand on this host and are not ours.
     pub foreign: BTreeSet<Vip>,
@@ -44,6 +50,28 @@ pub(super) struct Others<'a> {
 }
 
 impl Own {
+    /// The interfaces as they are now. One that was usable and is not is believed in for `patience`.
+    pub fn set_interfaces(
+        &mut self,
+        now: Instant,
+        interfaces: BTreeMap<InterfaceName, LocalInterface>,
+        patience: Duration,
+    ) {
+        // Gone, or back: no reason to wait.
+        self.blinking.retain(|name, _| interfaces.get(name).is_some_and(|interface| !interface.usable));
+        for (name, was) in std::mem::take(&mut self.interfaces) {
+            if was.usable && interfaces.get(&name).is_some_and(|interface| !interface.usable) {
+                self.blinking.insert(name, (now + patience, was));
+            }
+        }
+        self.interfaces = interfaces;
+    }
+
+    /// The interfaces as they are now.
+    pub const fn interfaces(&self) -> &BTreeMap<InterfaceName, LocalInterface> {
+        &self.interfaces
+    }
+
     /// The offer as of `now`, and when it changes by itself.
     pub fn offer(
         &mut self,
@@ -53,7 +81,13 @@ impl Own {
         others: &Others<'_>,
     ) -> (Offer, Instant) {
         let mut next = Instant::NEVER;
-        let usable = self.interfaces.iter().filter(|(_, interface)| interface.usable && !interface.subnets.is_empty());
+        self.blinking.retain(|_, (until, _)| now < *until);
+        let believed = self.blinking.iter().map(|(name, (until, interface))| {
+            next = next.min(*until);
+            (name, interface)
+        });
+        let usable = self.interfaces.iter().filter(|(_, interface)| interface.usable).chain(believed);
+        let usable = usable.filter(|(_, interface)| !interface.subnets.is_empty());
         let interfaces: BTreeMap<_, _> =
             usable.map(|(name, interface)| (name.clone(), interface.subnets.clone())).collect();
         for (_, retry) in self.refused.values() {
@@ -184,24 +218,55 @@ mod tests {
         Generation::new(Arc::new(loaded.desired.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))), String::new())
     }
 
-    fn offer(addresses: &str, limits: &Limits) -> (Offer, BTreeMap<InterfaceName, usize>) {
-        let generation = generation(addresses);
-        let interface = |subnet: &str| LocalInterface {
-            usable: true,
+    fn eth(up: bool) -> BTreeMap<InterfaceName, LocalInterface> {
+        let interface = |subnet: &str, usable: bool| LocalInterface {
+            usable,
             subnets: [subnet.parse().unwrap()].into(),
             ..LocalInterface::default()
         };
         let name = |name: &str| InterfaceName::new(name).unwrap();
-        let mut own = Own {
-            interfaces: [(name("eth0"), interface("10.99.0.0/16")), (name("eth1"), interface("10.98.0.0/16"))].into(),
-            ..Own::default()
-        };
-        own.forbid(limits, &generation);
+        [(name("eth0"), interface("10.99.0.0/16", up)), (name("eth1"), interface("10.98.0.0/16", true))].into()
+    }
+
+    fn offer_at(own: &mut Own, now: Instant, generation: &Generation) -> (Offer, Instant) {
         let (owning, mine) = (BTreeSet::new(), BTreeSet::new());
         let others = Others { owning: &owning, mine: &mine, opening: true };
-        let me = NodeName::new("edge-a").unwrap();
-        let offer = own.offer(Instant::ZERO, &generation, &me, &others).0;
+        own.offer(now, generation, &NodeName::new("edge-a").unwrap(), &others)
+    }
+
+    fn offer(addresses: &str, limits: &Limits) -> (Offer, BTreeMap<InterfaceName, usize>) {
+        let generation = generation(addresses);
+        let mut own = Own { interfaces: eth(true), ..Own::default() };
+        own.forbid(limits, &generation);
+        let offer = offer_at(&mut own, Instant::ZERO, &generation).0;
         (offer, own.withheld)
+    }
+
+    #[test]
+    fn an_interface_that_blinks_is_offered_all_the_time_and_one_that_stays_down_is_not() {
+        let generation = generation("10.99.0.1");
+        let at = |millis: u64| Instant::from_micros(millis * 1_000);
+        let patience = Duration::from_millis(100);
+        let mut own = Own::default();
+        let offered = |own: &mut Own, now| {
+            let (offer, next) = offer_at(own, now, &generation);
+            (offer.interfaces.len(), next)
+        };
+        own.set_interfaces(at(0), eth(false), patience);
+        assert_eq!(offered(&mut own, at(0)), (1, Instant::NEVER), "never seen up, never believed in");
+        own.set_interfaces(at(1_000), eth(true), patience);
+        own.set_interfaces(at(2_000), eth(false), patience);
+        assert_eq!(offered(&mut own, at(2_000)), (2, at(2_100)));
+        // Something else about it changed: that is no reason to wait for longer.
+        own.set_interfaces(at(2_050), eth(false), patience);
+        assert_eq!(offered(&mut own, at(2_050)), (2, at(2_100)));
+        own.set_interfaces(at(2_060), eth(true), patience);
+        assert_eq!(offered(&mut own, at(2_100)), (2, Instant::NEVER));
+        own.set_interfaces(at(3_000), eth(false), patience);
+        assert_eq!(offered(&mut own, at(3_100)), (1, Instant::NEVER));
+        own.set_interfaces(at(4_000), eth(true), patience);
+        own.set_interfaces(at(5_000), BTreeMap::new(), patience);
+        assert_eq!(offered(&mut own, at(5_000)), (0, Instant::NEVER), "one that is gone does not blink");
     }
 
     #[test]
