@@ -5,6 +5,7 @@ mod errors;
 mod examples;
 mod import;
 mod keygen;
+mod pipelines;
 mod plan;
 mod schema;
 mod validate;

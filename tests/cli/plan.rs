@@ -145,6 +145,41 @@ fn many_moves_are_grouped_in_a_comment() {
     insta::assert_snapshot!("grouped-markdown", shown);
 }
 
+impl Change {
+    /// Commits what lies in the scratch directory on top of HEAD, and returns its hash.
+    fn commit(&self, branch: &str) -> String {
+        let repository = Repository::open(self.folder.path()).expect("the repository");
+        let mut index = repository.index().expect("an index");
+        index.add_all(["*"], IndexAddOption::DEFAULT, None).expect("files are added");
+        index.update_all(["*"], None).expect("files are removed");
+        let tree = repository.find_tree(index.write_tree().expect("a tree")).expect("the tree");
+        let somebody = Signature::now("somebody", "somebody@example.org").expect("a signature");
+        let parent = repository.head().and_then(|it| it.peel_to_commit()).expect("HEAD");
+        let reference = format!("refs/heads/{branch}");
+        repository
+            .commit(Some(&reference), &somebody, &somebody, "next", &tree, &[&parent])
+            .expect("a commit")
+            .to_string()
+    }
+}
+
+#[test]
+fn a_range_compares_two_revisions_whatever_lies_on_disk() {
+    let change = busy();
+    change.commit("feature");
+    let on_disk = change.run("plan", &["--base", "HEAD", "--format", "json"]);
+    change.write("vips/cluster.yaml", "kind: Nonsense\n");
+    assert_eq!(change.run("plan", &["--base", "HEAD..feature", "--format", "json"]), on_disk);
+    assert_eq!(change.run("plan", &["--base", "..feature", "--format", "json"]), on_disk);
+    assert_eq!(change.run("plan", &["--base", "feature...feature", "--format", "json"]).matches("\"from\"").count(), 0);
+    assert_eq!(change.run("plan", &["--revision", "feature", "--base", "HEAD", "--format", "json"]), on_disk);
+    let missing = change.run("plan", &["--base", "HEAD...nowhere"]);
+    assert!(missing.starts_with("exit: 1\n") && missing.contains("error[RV0641]"), "{missing}");
+    assert!(change.run("validate", &["--revision", "feature"]).starts_with("exit: 0"));
+    let broken = change.run("validate", &["--prefix", "vips"]);
+    assert!(broken.contains("\nvips/cluster.yaml:1:1: error[RV0110]"), "{broken}");
+}
+
 #[test]
 fn what_cannot_be_compared_is_told_with_a_remedy() {
     let change = Change::new();

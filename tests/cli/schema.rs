@@ -178,7 +178,9 @@ fn every_example_passes_the_schema_of_its_kind_and_the_one_of_all() {
             for schema in ["manifest.json".to_owned(), format!("{kind}.json")] {
                 assert_eq!(problems(&schema, &document), [""; 0], "{}", file.display());
             }
-            let modeline = format!("main/schemas/{kind}.json\n");
+            // A file of several documents names the schema that switches on `kind`.
+            let named = if text.contains("\n---\n") { "manifest" } else { kind.as_str() };
+            let modeline = format!("main/schemas/{named}.json\n");
             assert!(
                 text.starts_with("# yaml-language-server: $schema=https://") && text.contains(&modeline),
                 "{}",
@@ -222,4 +224,44 @@ fn a_kind_is_named_in_any_case() {
     assert!(schema.contains("\"title\": \"VipPool\""));
     assert!(run(&["schema", "Pool"]).starts_with("exit: 64\n"));
     assert!(run(&["schema"]).contains("\"then\""));
+}
+
+/// Each is wrong in one way, and its first line says in which. `check-jsonschema` refuses them in the pipeline too.
+#[test]
+fn every_wrong_file_is_refused_by_the_schemas_and_by_validate() {
+    let mut files = Vec::new();
+    yaml_files(&top().join("tests/cli/cases/wrong"), &mut files);
+    assert!(files.len() > 30);
+    for file in files {
+        let shown = file.display();
+        let text = std::fs::read_to_string(&file).expect("it is read");
+        assert!(text.starts_with("# "), "{shown} says what is wrong");
+        for document in documents(&file) {
+            let kind = document["kind"].as_str().expect("a kind").to_lowercase();
+            assert!(!problems("manifest.json", &document).is_empty(), "{shown} passes the schema of all");
+            if top().join(format!("schemas/{kind}.json")).exists() {
+                assert!(!problems(&format!("{kind}.json"), &document).is_empty(), "{shown} passes its own schema");
+            }
+            let said = if kind == "agent" {
+                run(&["validate", "--agent", file.to_str().expect("UTF-8")])
+            } else {
+                // Beside a sound cluster, so that nothing but this file is at fault.
+                let folder = tempfile::tempdir().expect("a folder");
+                let mut beside = Vec::new();
+                let lab = top().join("examples/minimal-lab");
+                yaml_files(&lab, &mut beside);
+                for other in beside {
+                    let to = folder.path().join(other.strip_prefix(&lab).expect("it is below"));
+                    std::fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+                    std::fs::copy(other, to).expect("it is copied");
+                }
+                let place = if kind == "cluster" { "cluster.yaml" } else { "wrong.yaml" };
+                std::fs::write(folder.path().join(place), &text).expect("it is written");
+                let said = run(&["validate", folder.path().to_str().expect("UTF-8")]);
+                assert!(said.contains(&format!("\n{place}:")) && said.contains("\n1 error\n"), "{shown}: {said}");
+                said
+            };
+            assert!(said.starts_with("exit: 1\n"), "{shown}: {said}");
+        }
+    }
 }

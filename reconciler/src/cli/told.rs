@@ -16,9 +16,12 @@ use super::failure::Failure;
 use super::revision;
 use crate::agent::clock;
 use crate::agent::desk::{Moved, Why};
+use crate::agent::directory::Listing;
 use crate::agent::run::CannotRun;
 use crate::engine::report::Rank;
 use crate::manifest;
+use crate::manifest::desired::Desired;
+use crate::manifest::diagnostic::printable;
 use crate::name::NodeName;
 use crate::placement::offer::Offer;
 use crate::placement::{Ranking, explain};
@@ -42,9 +45,15 @@ pub struct Teller {
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     repo: Option<PathBuf>,
     /// The status branch of that clone
-    #[arg(long, value_name = "BRANCH", default_value = "rendezvip/status", requires = "repo")]
+    #[arg(long, value_name = "BRANCH", default_value = STATUS_BRANCH, requires = "repo")]
     status_branch: String,
+    /// Fetch that branch first, by `git fetch origin`; `wait` always does, where there is an origin
+    #[arg(long, requires = "repo")]
+    fetch: bool,
 }
+
+/// Where a cluster writes what it does, unless its nodes' own files say otherwise.
+pub const STATUS_BRANCH: &str = "rendezvip/status";
 
 /// Somebody who can tell.
 pub enum Told {
@@ -60,6 +69,7 @@ impl Teller {
         match &self.repo {
             None => self.ask.node().map(Told::Node),
             Some(dir) => Clone::open(dir, &self.status_branch)
+                .and_then(|clone| if self.fetch { clone.fetch().map(|()| clone) } else { Ok(clone) })
                 .map(Told::Clone)
                 .map_err(|failure| CannotRun::Told(failure.to_string())),
         }
@@ -118,12 +128,55 @@ pub struct Clone {
 }
 
 impl Clone {
-    fn open(dir: &Path, branch: &str) -> Result<Self, Failure> {
+    /// The clone that holds `dir`.
+    pub fn open(dir: &Path, branch: &str) -> Result<Self, Failure> {
         let repository = Repository::discover(dir).map_err(|error| {
             let message = format!("{} is in no git repository that can be read: {}", dir.display(), error.message());
             Failure::new("RV0610", message, "`--repo DIR` names a clone of the repository that the cluster follows")
         })?;
         Ok(Self { repository, dir: dir.to_owned(), branch: branch.to_owned(), folder: RefCell::default() })
+    }
+
+    /// Can it fetch? A clone without an origin tells what lies in it.
+    pub fn has_origin(&self) -> bool {
+        self.repository.find_remote("origin").is_ok()
+    }
+
+    /// Brings the branch here by the git of this user, who has the credentials.
+    pub fn fetch(&self) -> Result<(), Failure> {
+        let refspec = format!("+refs/heads/{0}:refs/remotes/origin/{0}", self.branch);
+        let mut git = std::process::Command::new("git");
+        git.arg("-C").arg(&self.dir).args(["fetch", "--quiet", "--no-tags", "origin", &refspec]);
+        let ended = git.stdin(std::process::Stdio::null()).output();
+        let why = match ended {
+            Ok(output) if output.status.success() => return Ok(()),
+            Ok(output) => String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let message =
+            format!("the branch {} cannot be fetched into {}: {}", self.branch, self.dir.display(), printable(&why));
+        let help = format!("does `git -C {} fetch origin {}` work?", self.dir.display(), self.branch);
+        Err(Failure::new("RV0614", message, help))
+    }
+
+    /// What is declared at the revision that runs, and what is known of it.
+    pub fn running(&self) -> Result<(Desired, Snapshot), Failure> {
+        let tree = self.head()?.tree().map_err(|error| self.git(&error))?;
+        let loaded = manifest::load(&self.declared(tree)?.files);
+        match loaded.desired {
+            Some(desired) => Ok((desired, self.snapshot()?)),
+            None => Err(self.failure("its manifests are not valid for this version")),
+        }
+    }
+
+    fn declared(&self, tree: Tree<'_>) -> Result<Listing, Failure> {
+        let folder = self.folder(&tree)?;
+        let declared = if folder.as_os_str().is_empty() {
+            Ok(tree)
+        } else {
+            tree.get_path(&folder).and_then(|entry| entry.to_object(&self.repository)?.peel_to_tree())
+        };
+        declared.and_then(|tree| revision::files(&self.repository, &tree)).map_err(|it| self.git(&it))
     }
 
     fn failure(&self, what: &str) -> Failure {
@@ -203,14 +256,8 @@ impl Clone {
             return Err(Failure::new("RV0609", message, "`rendezvip status --repo DIR` lists all VIPs"));
         };
         let tree = self.head()?.tree().map_err(|error| self.git(&error))?;
-        let folder = self.folder(&tree)?;
-        let declared = if folder.as_os_str().is_empty() {
-            Ok(tree)
-        } else {
-            tree.get_path(&folder).and_then(|entry| entry.to_object(&self.repository)?.peel_to_tree())
-        };
-        let sources = declared.and_then(|tree| revision::files(&self.repository, &tree)).map_err(|it| self.git(&it))?;
-        let ranking = manifest::load(&sources).desired.map_or_else(Vec::new, |desired| {
+        let sources = self.declared(tree)?;
+        let ranking = manifest::load(&sources.files).desired.map_or_else(Vec::new, |desired| {
             // Interfaces and checks are not in the branch: whoever is alive is taken to be able.
             let ideal = Arc::new(Offer::ideal(&desired));
             let alive = snapshot.members.iter().filter(|member| member.state == MemberState::Alive);

@@ -10,8 +10,8 @@ use clap::Args;
 
 use super::exit::Exit;
 use super::findings::{Format, Report};
-use super::terminal;
-use crate::agent::directory;
+use super::{revision, terminal};
+use crate::agent::directory::Listing;
 use crate::manifest::agent_file::{Source, parse_agent, without_credentials};
 use crate::manifest::desired::Desired;
 use crate::manifest::diagnostic::{Code, Diagnostic, Span};
@@ -25,6 +25,12 @@ pub struct Validate {
     /// Check a node's own file (kind Agent) instead
     #[arg(long, value_name = "FILE", conflicts_with = "dir")]
     agent: Option<PathBuf>,
+    /// Check what this revision of DIR's repository has there, as a node reads it, and not what lies on disk
+    #[arg(long, value_name = "REV", conflicts_with = "agent")]
+    revision: Option<String>,
+    /// Begin the paths of findings with this: where DIR lies in the repository, for the annotations of a forge
+    #[arg(long, value_name = "PATH", conflicts_with = "agent")]
+    prefix: Option<String>,
     /// How findings are written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -34,7 +40,13 @@ pub struct Validate {
 pub fn run(args: &Validate) -> Exit {
     match (&args.agent, &args.dir) {
         (Some(file), _) => validate_agent(file, args.format),
-        (None, Some(dir)) => validate_directory(dir, args.format),
+        (None, Some(dir)) => match revision::listing(dir, args.revision.as_deref(), args.prefix.as_deref()) {
+            Ok(listing) => validate_directory(&listing, args.format),
+            Err(failure) => {
+                eprintln!("{failure}");
+                Exit::Bad
+            }
+        },
         // clap asks for one of them.
         (None, None) => Exit::Usage,
     }
@@ -45,8 +57,7 @@ fn finish(report: &Report<'_>, format: Format) -> Exit {
     if report.is_bad() { Exit::Bad } else { Exit::Fine }
 }
 
-fn validate_directory(dir: &Path, format: Format) -> Exit {
-    let listing = directory::read(dir);
+fn validate_directory(listing: &Listing, format: Format) -> Exit {
     let loaded = listing.load();
     let files: Vec<(&str, &[u8])> =
         listing.files.iter().map(|file| (file.path.as_str(), file.text.as_slice())).collect();

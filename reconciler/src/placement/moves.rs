@@ -95,6 +95,8 @@ pub enum Cause {
     ShareChanged(PoolName),
     /// The pool's addresses changed, and with them how many each node has at most.
     CapChanged(PoolName),
+    /// The new owner comes first for it already, and will have it in any case.
+    Due(NodeName),
     /// Both could have it and nothing declared differs: an owner of a partition, a rename.
     OrderChanged(PoolName),
 }
@@ -129,6 +131,7 @@ impl fmt::Display for Cause {
             Self::WeightChanged(node, from, to) => write!(f, "weight of {node} changed from {from} to {to}"),
             Self::ShareChanged(pool) => write!(f, "pool {pool} spreads over other nodes, so each has another share"),
             Self::CapChanged(pool) => write!(f, "pool {pool} has other addresses, so each node has another cap"),
+            Self::Due(node) => write!(f, "it is due to {node} already"),
             Self::OrderChanged(pool) => write!(f, "order of nodes changed in pool {pool}"),
         }
     }

@@ -59,6 +59,14 @@ impl Placement {
         }
     }
 
+    /// The same with nobody as the owner of a VIP: what a plan makes of one that is served by no node.
+    pub fn vacate(&mut self, vip: usize) {
+        if let Some(slots) = self.slots.get_mut(vip) {
+            slots.rotate_right(1);
+            slots[0] = NOBODY;
+        }
+    }
+
     /// How many VIPs there are, owned or not.
     pub fn len(&self) -> usize {
         self.slots.len()

@@ -10,10 +10,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::manifest::desired::{Desired, Profile};
+use crate::manifest::desired::{Desired, Failback, Pool, Profile};
 use crate::name::NodeName;
 use crate::placement::offer::Offer;
-use crate::placement::{Eligibility, Move, Placement, Ranking, State, eligibility, moves, place};
+use crate::placement::{Cause, Eligibility, Move, Placement, Ranking, State, eligibility, moves, place};
+use crate::vip::Vip;
 
 /// One repository and where its VIPs are.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Forecast {
     /// Owners and backups.
     pub placement: Placement,
     offers: BTreeMap<NodeName, Arc<Offer>>,
+    /// What placement makes of it, where `placement` is what a cluster really does.
+    placed: Option<Placement>,
 }
 
 impl Forecast {
@@ -35,7 +38,7 @@ impl Forecast {
         let offers = alive.map(|node| (node.clone(), Arc::clone(&ideal))).collect();
         let ranking = Ranking::new(&desired);
         let placement = place(&desired, &ranking, &offers);
-        Self { desired, ranking, placement, offers }
+        Self { desired, ranking, placement, offers, placed: None }
     }
 
     /// So many VIPs each node owns; nodes that own none are in it too.
@@ -52,6 +55,18 @@ impl Forecast {
         (0..self.placement.len()).filter(|vip| self.placement.owner(*vip).is_none()).count()
     }
 
+    /// Puts every VIP where it is, instead of where it should be; what is not told of stays as placed.
+    pub fn as_it_is<'a>(&mut self, actual: impl Iterator<Item = (Vip, Option<&'a NodeName>)>) {
+        self.placed = Some(self.placement.clone());
+        for (vip, owner) in actual {
+            let Some(index) = self.ranking.index_of(vip) else { continue };
+            match owner {
+                Some(owner) => self.placement.keep(index, owner),
+                None => self.placement.vacate(index),
+            }
+        }
+    }
+
     fn state(&self) -> State<'_> {
         State { desired: &self.desired, ranking: &self.ranking, offers: &self.offers, placement: &self.placement }
     }
@@ -59,8 +74,9 @@ impl Forecast {
     /// VIPs of suspended pools stay with the owner that they had, as long as it may have them.
     fn keep_suspended(&mut self, before: &Self) {
         for (vip, ranked) in self.ranking.vips().iter().enumerate() {
-            let suspended = self.desired.pools.get(&ranked.pool).is_some_and(|pool| pool.suspend);
-            if !suspended {
+            // What really runs may be elsewhere than where it should, and a pool that is given back by hand stays there.
+            let stays = |pool: &Pool| pool.suspend || (before.placed.is_some() && pool.failback == Failback::Manual);
+            if !self.desired.pools.get(&ranked.pool).is_some_and(stays) {
                 continue;
             }
             let owner = before.ranking.index_of(ranked.vip).and_then(|old| before.placement.owner(old));
@@ -92,7 +108,17 @@ impl Plan {
         let moves = match &base {
             Some((before, _)) => {
                 after.keep_suspended(before);
-                moves(before.state(), after.state())
+                let mut moves = moves(before.state(), after.state());
+                for one in &mut moves {
+                    // Nothing that is declared moves it: it is on its way already.
+                    let placed = before.placed.as_ref().zip(before.ranking.index_of(one.vip));
+                    if let (Some((placed, index)), Some(to)) = (placed, &one.to)
+                        && placed.owner(index) == Some(to)
+                    {
+                        one.cause = Cause::Due(to.clone());
+                    }
+                }
+                moves
             }
             None => Vec::new(),
         };

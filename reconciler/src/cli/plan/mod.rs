@@ -24,12 +24,14 @@ pub use markdown::markdown;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::findings::{self, Report};
+use super::told::{self, STATUS_BRANCH};
 use super::{revision, terminal};
 use crate::agent::directory::{self, Listing};
 use crate::digest::Digest;
 use crate::manifest::desired::Desired;
 use crate::manifest::{Loaded, load};
 use crate::name::NodeName;
+use crate::status::snapshot::MemberState;
 
 /// Show who would own each VIP, and what a change moves
 ///
@@ -39,9 +41,23 @@ use crate::name::NodeName;
 pub struct PlanArgs {
     /// The directory with the manifests, as it lies on disk
     dir: PathBuf,
-    /// Compare with this directory, or this revision of the repository that holds DIR (such as origin/main)
-    #[arg(long, value_name = "DIR|REV")]
+    /// Compare with this directory, or this revision of the repository that holds DIR (such as origin/main). A range,
+    /// A..B or A...B as git has it, compares two revisions and not what lies on disk
+    #[arg(long, value_name = "DIR|REV|RANGE")]
     base: Option<String>,
+    /// Compare with what runs, as the status branch in the repository that holds DIR tells: who has each VIP, and who
+    /// is alive
+    #[arg(long, conflicts_with = "base")]
+    running: bool,
+    /// That status branch; what was fetched from origin goes before a local one
+    #[arg(long, value_name = "BRANCH", default_value = STATUS_BRANCH, requires = "running")]
+    status_branch: String,
+    /// Plan what this revision has in DIR, and not what lies on disk
+    #[arg(long, value_name = "REV")]
+    revision: Option<String>,
+    /// Begin the paths of findings with this: where DIR lies in the repository, for the annotations of a forge
+    #[arg(long, value_name = "PATH")]
+    prefix: Option<String>,
     /// Only these nodes are alive, before and after
     #[arg(long, value_name = "NODE,…", value_delimiter = ',')]
     live: Option<Vec<NodeName>>,
@@ -55,13 +71,28 @@ pub struct PlanArgs {
 
 /// Runs the command.
 pub fn run(args: &PlanArgs) -> Exit {
-    let listing = directory::read(&args.dir);
+    let read = || -> Result<_, Failure> {
+        let range = match &args.base {
+            Some(base) if !Path::new(base).is_dir() => revision::range(&args.dir, base)?,
+            _ => None,
+        };
+        let (from, to) = range.unzip();
+        let to = args.revision.clone().or(to);
+        Ok((from, revision::listing(&args.dir, to.as_deref(), args.prefix.as_deref())?))
+    };
+    let (from, listing) = match read() {
+        Ok(read) => read,
+        Err(failure) => {
+            eprintln!("{failure}");
+            return Exit::Bad;
+        }
+    };
     let loaded = listing.load();
     let Some(desired) = loaded.desired.clone() else {
         print_findings(&listing, &loaded, args.format, "");
         return Exit::Bad;
     };
-    match plan(args, desired) {
+    match plan(args, from.as_deref(), desired) {
         Ok(plan) => {
             match args.format {
                 findings::Format::Human => terminal::print(&human(&plan)),
@@ -89,35 +120,81 @@ pub fn print_findings(listing: &Listing, loaded: &Loaded, format: findings::Form
     terminal::print(&report.render(format, terminal::colour()));
 }
 
-fn plan(args: &PlanArgs, desired: Desired) -> Result<Plan, Failure> {
-    let live: Option<BTreeSet<NodeName>> = args.live.as_ref().map(|live| live.iter().cloned().collect());
-    let base = args.base.as_ref().map(|name| Ok((base(&args.dir, name, &desired)?, name.clone()))).transpose()?;
-    if let Some(live) = &live {
-        let declared = |node: &&NodeName| {
-            desired.nodes.contains_key(*node) || base.as_ref().is_some_and(|(base, _)| base.nodes.contains_key(*node))
-        };
-        if let Some(stranger) = live.iter().find(|node| !declared(node)) {
-            let known: Vec<&str> = desired.nodes.keys().map(NodeName::as_str).take(20).collect();
-            let message = format!("--live names {stranger}, which is no declared node");
-            return Err(Failure::new("RV0640", message, format!("declared: {}", known.join(", "))));
-        }
+fn plan(args: &PlanArgs, from: Option<&str>, desired: Desired) -> Result<Plan, Failure> {
+    if args.running {
+        return against_running(args, desired);
     }
-    // Ranking is most of the work; two repositories are ranked side by side.
-    let (after, base) = std::thread::scope(|scope| {
-        let before = match (base, &live) {
-            (Some((base, name)), live) => Some((base, live.as_ref(), name)),
-            (None, Some(_)) => Some((desired.clone(), None, "every node alive".to_owned())),
-            (None, None) => None,
-        };
-        let before = before.map(|(desired, live, name)| (scope.spawn(move || Forecast::new(desired, live)), name));
-        let after = Forecast::new(desired, live.as_ref());
+    let live = live(args);
+    let base = args
+        .base
+        .as_ref()
+        .map(|name| Ok((base(&args.dir, from.unwrap_or(name), &desired)?, short(name))))
+        .transpose()?;
+    check_live(live.as_ref(), &desired, base.as_ref().map(|(base, _)| base))?;
+    let before = match base {
+        Some((base, name)) => Some((base, live.clone(), name)),
+        None if live.is_some() => Some((desired.clone(), None, "every node alive".to_owned())),
+        None => None,
+    };
+    let (after, before) = forecasts(desired, live.as_ref(), before);
+    Ok(Plan::new(after, before))
+}
+
+/// What would move from where it is now.
+fn against_running(args: &PlanArgs, desired: Desired) -> Result<Plan, Failure> {
+    let (runs, snapshot) = told::Clone::open(&args.dir, &args.status_branch)?.running()?;
+    let alive = snapshot.members.iter().filter(|member| member.state == MemberState::Alive);
+    let alive: BTreeSet<NodeName> = alive.map(|member| member.node.clone()).collect();
+    // Who is newly declared comes with the change.
+    let new = desired.nodes.keys().filter(|node| !runs.nodes.contains_key(*node));
+    let live = live(args).unwrap_or_else(|| alive.iter().chain(new).cloned().collect());
+    check_live(Some(&live), &desired, Some(&runs))?;
+    let revision =
+        snapshot.revision.as_ref().map_or_else(|| "what runs".to_owned(), |it| format!("{}, which runs", it.short()));
+    let (after, before) = forecasts(desired, Some(&live), Some((runs, Some(alive), revision)));
+    let before = before.map(|(mut before, name)| {
+        before.as_it_is(snapshot.vips.iter().map(|vip| (vip.vip, vip.actual.as_ref())));
+        (before, name)
+    });
+    Ok(Plan::new(after, before))
+}
+
+/// What the user called a base, with the first digits alone of whole hashes in it.
+fn short(name: &str) -> String {
+    let hash = |word: &str| word.len() == 40 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let shortened = name.split("..").map(|word| if hash(word) { &word[..12] } else { word });
+    shortened.collect::<Vec<_>>().join("..")
+}
+
+fn live(args: &PlanArgs) -> Option<BTreeSet<NodeName>> {
+    args.live.as_ref().map(|live| live.iter().cloned().collect())
+}
+
+fn check_live(live: Option<&BTreeSet<NodeName>>, desired: &Desired, base: Option<&Desired>) -> Result<(), Failure> {
+    let declared =
+        |node: &&NodeName| desired.nodes.contains_key(*node) || base.is_some_and(|base| base.nodes.contains_key(*node));
+    let Some(stranger) = live.and_then(|live| live.iter().find(|node| !declared(node))) else { return Ok(()) };
+    let known: Vec<&str> = desired.nodes.keys().map(NodeName::as_str).take(20).collect();
+    let message = format!("--live names {stranger}, which is no declared node");
+    Err(Failure::new("RV0640", message, format!("declared: {}", known.join(", "))))
+}
+
+/// Ranking is most of the work; two repositories are ranked side by side.
+fn forecasts(
+    desired: Desired,
+    live: Option<&BTreeSet<NodeName>>,
+    before: Option<(Desired, Option<BTreeSet<NodeName>>, String)>,
+) -> (Forecast, Option<(Forecast, String)>) {
+    std::thread::scope(|scope| {
+        let before =
+            before.map(|(desired, live, name)| (scope.spawn(move || Forecast::new(desired, live.as_ref())), name));
+        let after = Forecast::new(desired, live);
         let joined = before.map(|(forecast, name)| match forecast.join() {
             Ok(forecast) => (forecast, name),
             Err(panic) => std::panic::resume_unwind(panic),
         });
         (after, joined)
-    });
-    Ok(Plan::new(after, base))
+    })
 }
 
 /// What the base declares; a base without any manifest declares nothing.
@@ -127,7 +204,7 @@ fn base(dir: &Path, base: &str, after: &Desired) -> Result<Desired, Failure> {
         let listing = directory::read(path);
         (listing.files.len() + listing.diagnostics.len(), listing.load())
     } else {
-        let files = revision::read(dir, base)?;
+        let files = revision::read(dir, base)?.files;
         (files.len(), load(&files))
     };
     if files == 0 {
