@@ -5,5 +5,6 @@
 mod directory;
 mod http;
 mod port;
+mod signed;
 mod source;
 mod status;

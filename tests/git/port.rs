@@ -125,8 +125,15 @@ impl Port {
         let mut config = GitConfig {
             program: env!("CARGO_BIN_EXE_rendezvip").into(),
             state_dir: state.path().to_owned(),
-            source: Some(GitSource { remote: remote(url), branch: "main".to_owned(), path: String::new() }),
-            status: Some(StatusTarget::Git { remote: remote(url), branch, author }),
+            source: Some(GitSource {
+                remote: remote(url),
+                branch: "main".to_owned(),
+                is_tag: false,
+                pin: None,
+                signers: None,
+                path: String::new(),
+            }),
+            status: Some(StatusTarget::Git { remote: remote(url), branch, author, signing_key_file: None }),
             limit: Duration::from_secs(29),
             silence: Duration::from_secs(10),
         };

@@ -17,7 +17,10 @@
 pub mod child;
 mod commit;
 mod history;
+mod openpgp;
 pub mod protocol;
+mod sshsig;
+mod verify;
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -43,7 +46,7 @@ use crate::source::problem::{Code, Problem};
 use crate::source::{Attempt, Lineage, Seen};
 use crate::status::Snapshot;
 use crate::status::scribe::Written;
-use protocol::{Answer, Author, Commit, History, Job, Line, Pull, Remote, Request, TreeFile};
+use protocol::{Answer, Author, Commit, History, Job, Line, Pull, Remote, Request, Rule, Signers, TreeFile};
 
 /// Jobs that wait in a lane, beside the one at work.
 const WAITING: usize = 4;
@@ -76,10 +79,22 @@ pub struct GitConfig {
 pub struct GitSource {
     /// The repository.
     pub remote: Remote,
-    /// The branch.
+    /// The branch, or the tag: the label of revisions.
     pub branch: String,
+    /// Is it a tag?
+    pub is_tag: bool,
+    /// The commit of the branch to stay at.
+    pub pin: Option<CommitHash>,
+    /// Whose signatures count, where any has to be there.
+    pub signers: Option<Signers>,
     /// Folder of the manifests; empty is all of it.
     pub path: String,
+}
+
+impl GitSource {
+    fn reference(&self) -> String {
+        format!("refs/{}/{}", if self.is_tag { "tags" } else { "heads" }, self.branch)
+    }
 }
 
 /// Where the status goes.
@@ -93,6 +108,8 @@ pub enum StatusTarget {
         branch: String,
         /// Whose name commits bear.
         author: Author,
+        /// The key that signs them.
+        signing_key_file: Option<PathBuf>,
     },
     /// A directory; files go below `status/` in it.
     Directory(PathBuf),
@@ -104,11 +121,11 @@ impl GitConfig {
         let source = match &file.source {
             agent_file::Source::Directory(_) => None,
             agent_file::Source::Git(git) => {
-                if git.verify.mode != VerifyMode::None {
-                    let message = "`source.git.verify.mode` other than `none` is not supported by this version: \
-                                   nothing would be verified, so nothing is started";
-                    return Err(Problem::new(Code::Unsupported, message));
-                }
+                let signers = |rule| Signers {
+                    rule,
+                    allowed_signers_file: git.verify.allowed_signers_file.clone(),
+                    keyring_file: git.verify.keyring_file.clone(),
+                };
                 Some(GitSource {
                     remote: Remote {
                         url: git.url.clone(),
@@ -117,7 +134,14 @@ impl GitConfig {
                         credentials_file: git.credentials_file.clone(),
                         ca_file: git.ca_file.clone(),
                     },
-                    branch: git.branch.clone(),
+                    branch: git.tag.clone().unwrap_or_else(|| git.branch.clone()),
+                    is_tag: git.tag.is_some(),
+                    pin: git.commit.as_ref().and_then(|commit| commit.parse().ok()),
+                    signers: match git.verify.mode {
+                        VerifyMode::None => None,
+                        VerifyMode::Head => Some(signers(Rule::Head)),
+                        VerifyMode::Strict => Some(signers(Rule::Strict)),
+                    },
                     path: git.path.clone(),
                 })
             }
@@ -131,6 +155,8 @@ impl GitConfig {
                 known_hosts_file,
                 credentials_file,
                 ca_file,
+                author,
+                signing_key_file,
             } => StatusTarget::Git {
                 remote: Remote {
                     url: url.clone(),
@@ -140,7 +166,11 @@ impl GitConfig {
                     ca_file: ca_file.clone(),
                 },
                 branch: branch.clone(),
-                author: Author { name: "rendezvip".to_owned(), email: format!("rendezvip@{node}") },
+                author: author.as_ref().map_or_else(
+                    || Author { name: "rendezvip".to_owned(), email: format!("rendezvip@{node}") },
+                    |author| Author { name: author.name.clone(), email: author.email.clone() },
+                ),
+                signing_key_file: signing_key_file.clone(),
             },
         });
         Ok(Self {
@@ -325,7 +355,9 @@ impl Worker {
                 let id = attempt.id;
                 let Some(source) = source else { return Outcome::Pulled(id, Seen::Failed(no_source())) };
                 let job = Job::Pull(Pull {
-                    branch: source.branch.clone(),
+                    reference: source.reference(),
+                    pin: source.pin,
+                    signers: source.signers.clone(),
                     path,
                     known: attempt.known,
                     activated: attempt.activated,
@@ -369,8 +401,14 @@ impl Worker {
                 };
                 self.ask("status", &nowhere, job)
             }
-            Some(StatusTarget::Git { remote, branch, author }) => {
-                let job = Commit { branch: branch.clone(), path, snapshot: *snapshot, author: author.clone() };
+            Some(StatusTarget::Git { remote, branch, author, signing_key_file }) => {
+                let job = Commit {
+                    branch: branch.clone(),
+                    path,
+                    snapshot: *snapshot,
+                    author: author.clone(),
+                    signing_key_file: signing_key_file.clone(),
+                };
                 self.ask("status", remote, Job::Commit(Box::new(job)))
             }
         };

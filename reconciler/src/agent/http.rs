@@ -29,15 +29,18 @@ use super::control;
 use super::desk::{Desk, Order};
 use super::metrics;
 use super::run::{CannotRun, Server};
+use super::webhook::{self, Hook};
 use crate::vip::Vip;
 
 /// So many connections at a time; the next waits until one ends.
 const CONNECTIONS: usize = 64;
+/// So many of forges: each may hold a body in memory.
+const HOOK_CONNECTIONS: usize = 8;
 /// A connection ends after so long, whatever is said over it: one that is held open holds up nobody for longer.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// Serves people at `address` and at the socket `control_path` until the process ends.
-pub fn start(desk: Desk, address: SocketAddr, control_path: &Path) -> Result<Server, CannotRun> {
+/// Serves people at `address` and at the socket `control_path`, and forges at `hook`, until the process ends.
+pub fn start(desk: Desk, address: SocketAddr, control_path: &Path, hook: Option<Hook>) -> Result<Server, CannotRun> {
     let explain = |error: io::Error| {
         CannotRun::Told(format!(
             "error[RV0602]: http {address} cannot be served: {error}\n  = help: `http:` in the node's own file sets address and port; `ss -ltnp` shows who has it"
@@ -58,6 +61,12 @@ pub fn start(desk: Desk, address: SocketAddr, control_path: &Path) -> Result<Ser
         let Ok(orders) = tokio::net::UnixListener::from_std(orders) else { return };
         tokio::spawn(control::serve(orders, desk.clone()));
         let bounded = Bounded { listener, free: Arc::new(Semaphore::new(CONNECTIONS)) };
+        if let Some(hook) = hook {
+            let router = webhook::router(&hook, desk.clone());
+            let Ok(listener) = tokio::net::TcpListener::from_std(hook.listener) else { return };
+            let bounded = Bounded { listener, free: Arc::new(Semaphore::new(HOOK_CONNECTIONS)) };
+            tokio::spawn(async move { axum::serve(bounded, router).await });
+        }
         let asked = desk.clone();
         tokio::spawn(async move { axum::serve(bounded, router(desk)).await });
         loop {

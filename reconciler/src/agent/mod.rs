@@ -28,3 +28,4 @@ pub mod scan;
 pub mod state;
 mod tlv;
 pub mod watch;
+pub mod webhook;

@@ -24,6 +24,7 @@ use crate::engine::report::Report;
 use crate::manifest::desired::Desired;
 use crate::name::{CheckName, NodeName};
 use crate::revision::Revision;
+use crate::source::problem::Problem;
 use crate::source::{Load, Seen, Source, UNASKED};
 use crate::status::condition::{Condition, carry_over};
 use crate::status::scribe::{Scribe, Written, elect};
@@ -36,6 +37,8 @@ use crate::vip::Vip;
 const MOVES: usize = 8;
 /// A node whose push failed is not asked to write for so long.
 const PUSH_PAUSE: Duration = Duration::from_secs(60);
+/// A failure is told for so long: where nobody can push, each node tries again before, and otherwise another one writes.
+const PUSH_PROBLEM: Duration = Duration::from_secs(600);
 
 /// What others say to the office.
 #[derive(Debug)]
@@ -85,6 +88,8 @@ struct Memory {
     asked_history: bool,
     told: Told,
     push_pause_until: Instant,
+    /// Why the status could not be written, and until when that is told.
+    push_problem: Option<(Problem, Instant)>,
     conditions: Vec<Condition>,
     since: BTreeMap<Vip, (Option<NodeName>, Wall)>,
     last_owner: BTreeMap<Vip, NodeName>,
@@ -135,9 +140,10 @@ impl Office {
                 self.loaded(memory, load);
             }
             Message::Git(Outcome::Told(written, problem)) => {
-                if let Some(problem) = problem {
+                if let Some(problem) = &problem {
                     tracing::warn!(%problem, "the status cannot be written");
                 }
+                memory.push_problem = problem.map(|problem| (problem, now + PUSH_PROBLEM));
                 if written == Written::Failed {
                     memory.push_pause_until = now + PUSH_PAUSE;
                 }
@@ -257,11 +263,13 @@ impl Office {
     /// What peers are to know of this node beside what the engine knows.
     fn tell(&self, memory: &mut Memory) {
         let label = |revision: Option<&Revision>| revision.map(ToString::to_string).unwrap_or_default();
+        let unwritten = memory.push_problem.as_ref().filter(|(_, until)| clock::now() < *until);
+        let unwritten = unwritten.map(|(problem, _)| cut(format!("status not written: {problem}")));
         let told = Told {
             build: env!("CARGO_PKG_VERSION").to_owned(),
             revision: label(self.source.loaded().map(|(revision, _)| revision)),
             attempted: label(self.source.attempted()),
-            problem: self.source.problem().map(|problem| cut(problem.to_string())).unwrap_or_default(),
+            problem: self.source.problem().map(|problem| cut(problem.to_string())).or(unwritten).unwrap_or_default(),
             can_push: self.writes_status && clock::now() >= memory.push_pause_until,
         };
         if told != memory.told {

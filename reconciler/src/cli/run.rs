@@ -11,8 +11,8 @@ use tracing_subscriber::EnvFilter;
 use super::ask;
 use super::exit::Exit;
 use crate::agent::run::CannotRun;
-use crate::agent::{http, run};
-use crate::manifest::agent_file::DEFAULT_PATH;
+use crate::agent::{http, run, webhook};
+use crate::manifest::agent_file::{DEFAULT_PATH, Source};
 
 /// Run the daemon on this node
 ///
@@ -46,5 +46,9 @@ pub fn run(args: &Run) -> Exit {
 fn start(args: &Run) -> Result<(), CannotRun> {
     let file = ask::node_file(&args.config)?;
     let (address, control) = (file.http, file.control.clone());
-    run::run(&file, move |desk| http::start(desk, address, &control))
+    let hook = match &file.source {
+        Source::Git(git) => git.webhook.as_ref().map(webhook::open).transpose()?,
+        Source::Directory(_) => None,
+    };
+    run::run(&file, move |desk| http::start(desk, address, &control, hook))
 }

@@ -212,7 +212,12 @@ impl Report {
                     attempted: record.and_then(|record| record.attempted.parse().ok()),
                     digest: record.map(|record| record.generation),
                     note: problem.map(|problem| {
-                        Note::new(if problem.starts_with("not offered") { "NotOffered" } else { "Stalled" }, problem)
+                        let reason = match problem {
+                            _ if problem.starts_with("not offered") => "NotOffered",
+                            _ if problem.starts_with("status not written") => "StatusNotWritten",
+                            _ => "Stalled",
+                        };
+                        Note::new(reason, problem)
                     }),
                 }
             })

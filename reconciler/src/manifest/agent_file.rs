@@ -71,6 +71,10 @@ pub struct GitSource {
     pub url: String,
     /// The branch to follow; default `main`.
     pub branch: String,
+    /// A tag to follow, instead of the branch.
+    pub tag: Option<String>,
+    /// The commit of the branch to stay at.
+    pub commit: Option<String>,
     /// Folder of the manifests in the repository, without a leading or trailing `/`; empty is all of it.
     pub path: String,
     /// How often to look; default 15 s.
@@ -85,6 +89,17 @@ pub struct GitSource {
     pub ca_file: Option<PathBuf>,
     /// Which commits count.
     pub verify: Verify,
+    /// Where a forge says that something was pushed; nowhere by default.
+    pub webhook: Option<Webhook>,
+}
+
+/// `source.git.webhook`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// Where forges post to.
+    pub bind: SocketAddr,
+    /// The secret that the forge signs with, on the first line.
+    pub secret_file: PathBuf,
 }
 
 /// `source.git.verify`.
@@ -110,6 +125,15 @@ pub enum VerifyMode {
     Strict,
 }
 
+/// `status.git.author`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    /// A name.
+    pub name: String,
+    /// An address.
+    pub email: String,
+}
+
 /// `status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatusTarget {
@@ -127,6 +151,10 @@ pub enum StatusTarget {
         credentials_file: Option<PathBuf>,
         /// For https; the source's by default.
         ca_file: Option<PathBuf>,
+        /// Whose name commits bear; the node's by default.
+        author: Option<Author>,
+        /// An ssh key that signs commits; they are not signed by default.
+        signing_key_file: Option<PathBuf>,
     },
     /// A directory.
     Directory(PathBuf),
@@ -368,12 +396,18 @@ fn listen(r: &mut Reader<'_>, node: &Node, what: &str, default_port: Option<u16>
 }
 
 fn branch(r: &mut Reader<'_>, fields: &Fields<'_>, default: &str) -> Option<String> {
-    let Some(node) = fields.get("branch") else { return Some(default.to_owned()) };
-    let text = r.text(node, "branch")?;
+    match fields.get("branch") {
+        Some(node) => reference(r, node, "branch", "refs/heads/"),
+        None => Some(default.to_owned()),
+    }
+}
+
+fn reference(r: &mut Reader<'_>, node: &Node, what: &str, folder: &str) -> Option<String> {
+    let text = r.text(node, what)?;
     // git-check-ref-format(1)
     let bad_part = |part: &str| part.is_empty() || part.starts_with('.') || part.ends_with(".lock");
     let bad_char = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
-    let name = text.strip_prefix("refs/heads/").unwrap_or(text);
+    let name = text.strip_prefix(folder).unwrap_or(text);
     let bad = name.split('/').any(bad_part)
         || name.contains(bad_char)
         || name.contains("..")
@@ -385,7 +419,7 @@ fn branch(r: &mut Reader<'_>, fields: &Fields<'_>, default: &str) -> Option<Stri
         r.error(
             Code::BadBranch,
             node.span,
-            format!("branch cannot be {}", quoted(text)),
+            format!("{what} cannot be {}", quoted(text)),
             "git-check-ref-format(1) has the rules",
         );
         return None;
@@ -437,11 +471,28 @@ fn source(r: &mut Reader<'_>, node: &Node) -> Option<Source> {
 }
 
 fn git_source(r: &mut Reader<'_>, node: &Node) -> Option<GitSource> {
-    let known =
-        ["url", "branch", "path", "poll", "sshKeyFile", "knownHostsFile", "credentialsFile", "caFile", "verify"];
+    let known = [
+        "url",
+        "branch",
+        "tag",
+        "commit",
+        "path",
+        "poll",
+        "sshKeyFile",
+        "knownHostsFile",
+        "credentialsFile",
+        "caFile",
+        "verify",
+        "webhook",
+    ];
     let fields = r.mapping(node, "source.git", &known)?;
     let url = r.require(&fields, "url", "source.git").and_then(|node| url(r, node));
+    let (tag, commit) = (tag(r, &fields), commit(r, &fields));
     let branch = branch(r, &fields, "main");
+    let webhook = match fields.get("webhook") {
+        Some(node) => webhook(r, node).map(Some),
+        None => Some(None),
+    };
     let path = match fields.get("path") {
         Some(node) => repository_path(r, node),
         None => Some(String::new()),
@@ -461,6 +512,8 @@ fn git_source(r: &mut Reader<'_>, node: &Node) -> Option<GitSource> {
     Some(GitSource {
         url: url?,
         branch: branch?,
+        tag: tag?,
+        commit: commit?,
         path: path?,
         poll: poll?,
         ssh_key_file: ssh_key_file?,
@@ -468,7 +521,59 @@ fn git_source(r: &mut Reader<'_>, node: &Node) -> Option<GitSource> {
         credentials_file: credentials_file?,
         ca_file: ca_file?,
         verify: verify?,
+        webhook: webhook?,
     })
+}
+
+/// A tag is named as a branch is, and takes its place.
+fn tag(r: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Option<String>> {
+    let Some(node) = fields.get("tag") else { return Some(None) };
+    if let Some(other) = fields.get("branch").or(fields.get("commit")) {
+        let message = "source.git follows a `tag` and something else";
+        r.error(
+            Code::BadSource,
+            node.span.max(other.span),
+            message,
+            "give it `tag` alone, or `branch` and perhaps `commit`",
+        );
+        return None;
+    }
+    reference(r, node, "tag", "refs/tags/").map(Some)
+}
+
+fn commit(r: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Option<String>> {
+    let Some(node) = fields.get("commit") else { return Some(None) };
+    let text = r.text(node, "commit")?;
+    if text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
+        return Some(Some(text.to_owned()));
+    }
+    let message = format!("commit cannot be {}", quoted(text));
+    r.error(Code::BadBranch, node.span, message, "write the 40 digits of its hash, as `git rev-parse` prints them");
+    None
+}
+
+fn webhook(r: &mut Reader<'_>, node: &Node) -> Option<Webhook> {
+    let fields = r.mapping(node, "webhook", &["bind", "secretFile"])?;
+    let bind = r.require(&fields, "bind", "webhook").and_then(|node| listen(r, node, "bind", None));
+    let secret_file = r.require(&fields, "secretFile", "webhook").and_then(|node| absolute_path(r, node, "secretFile"));
+    Some(Webhook { bind: bind?, secret_file: secret_file? })
+}
+
+fn author(r: &mut Reader<'_>, node: &Node) -> Option<Author> {
+    let fields = r.mapping(node, "author", &["name", "email"])?;
+    let mut part = |key: &str| {
+        let node = r.require(&fields, key, "author")?;
+        let text = r.text(node, key)?;
+        // What git takes away from a signature (ident.c), and then nothing may be left.
+        if text.trim().is_empty() || text.contains(['<', '>', '\n']) {
+            let message = format!("{key} cannot be {}", quoted(text));
+            r.error(Code::BadSource, node.span, message, "write it as `git config user.name` and `user.email` have it");
+            return None;
+        }
+        Some(text.to_owned())
+    };
+    let (name, email) = (part("name"), part("email"));
+    Some(Author { name: name?, email: email? })
 }
 
 fn repository_path(r: &mut Reader<'_>, node: &Node) -> Option<String> {
@@ -523,6 +628,8 @@ fn status(r: &mut Reader<'_>, node: Option<&Node>, source: Option<&Source>) -> O
             known_hosts_file: git.known_hosts_file.clone(),
             credentials_file: git.credentials_file.clone(),
             ca_file: git.ca_file.clone(),
+            author: None,
+            signing_key_file: None,
         }));
     };
     let fields = r.mapping(node, "status", &["git", "directory"])?;
@@ -541,8 +648,14 @@ fn status(r: &mut Reader<'_>, node: Option<&Node>, source: Option<&Source>) -> O
             return None;
         }
     };
-    let fields =
-        r.mapping(git, "status.git", &["url", "branch", "sshKeyFile", "knownHostsFile", "credentialsFile", "caFile"])?;
+    let known =
+        ["url", "branch", "sshKeyFile", "knownHostsFile", "credentialsFile", "caFile", "author", "signingKeyFile"];
+    let fields = r.mapping(git, "status.git", &known)?;
+    let author = match fields.get("author") {
+        Some(node) => author(r, node).map(Some),
+        None => Some(None),
+    };
+    let signing_key_file = optional_path(r, &fields, "signingKeyFile");
     let branch = branch(r, &fields, default_branch);
     let url = match (fields.get("url"), from_source) {
         (Some(node), _) => url(r, node),
@@ -579,6 +692,8 @@ fn status(r: &mut Reader<'_>, node: Option<&Node>, source: Option<&Source>) -> O
         known_hosts_file: known_hosts_file?,
         credentials_file: credentials_file?,
         ca_file: ca_file?,
+        author: author?,
+        signing_key_file: signing_key_file?,
     };
     if let (Some(source), StatusTarget::Git { url, branch, .. }) = (from_source, &target)
         && source.url == *url
@@ -862,6 +977,8 @@ mod tests {
                 known_hosts_file: "/etc/rendezvip/known_hosts".into(),
                 credentials_file: None,
                 ca_file: None,
+                author: None,
+                signing_key_file: None,
             })
         );
         assert_eq!(file.gossip.bind.to_string(), "0.0.0.0:7847");
@@ -938,6 +1055,28 @@ htttp: 1
                 "8:1 RV0120",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_followed_and_who_writes_can_be_named() {
+        let file = good(
+            "source: {git: {url: /a, commit: 0123456789abcdef0123456789abcdef01234567, webhook: {bind: \"[::]:9748\", secretFile: /s}}}
+status: {git: {author: {name: VIP bot, email: bot@example.org}, signingKeyFile: /k}}
+",
+        );
+        let Source::Git(git) = &file.source else { panic!("git") };
+        assert!(git.commit.is_some() && git.webhook.as_ref().is_some_and(|it| it.bind.port() == 9748));
+        let Some(StatusTarget::Git { author, signing_key_file, .. }) = &file.status else { panic!("git") };
+        assert_eq!(author.as_ref().map(|it| it.email.as_str()), Some("bot@example.org"));
+        assert_eq!(signing_key_file.as_deref(), Some(std::path::Path::new("/k")));
+        let file = good("source: {git: {url: /a, tag: refs/tags/v1}}\n");
+        let Source::Git(git) = &file.source else { panic!("git") };
+        assert_eq!(git.tag.as_deref(), Some("v1"));
+        assert_eq!(bad("source: {git: {url: /a, tag: v1, branch: main}}\n"), ["3:42 RV0502"]);
+        assert_eq!(bad("source: {git: {url: /a, commit: 01234abc}}\n"), ["3:33 RV0511"]);
+        assert_eq!(bad("source: {git: {url: /a, webhook: {bind: \"0.0.0.0:9748\"}}}\n"), ["3:34 RV0121"]);
+        let nameless = "source: {git: {url: /a}}\nstatus: {git: {author: {name: \"<>\", email: a@b}}}\n";
+        assert_eq!(bad(nameless), ["4:32 RV0502"]);
     }
 
     #[test]

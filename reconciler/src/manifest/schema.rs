@@ -444,6 +444,11 @@ pub struct GitSpec {
     /// The branch to follow.
     #[schemars(extend("default" = "main"))]
     pub branch: Option<String>,
+    /// A tag to follow, instead of a branch.
+    pub tag: Option<String>,
+    /// The commit of the branch to stay at: all 40 digits.
+    #[schemars(regex(pattern = r"^[0-9a-f]{40}$"))]
+    pub commit: Option<String>,
     /// The folder of the manifests in it.
     #[schemars(extend("default" = "."))]
     pub path: Option<String>,
@@ -464,6 +469,18 @@ pub struct GitSpec {
     pub ca_file: Option<AbsolutePath>,
     /// Which commits count.
     pub verify: Option<VerifySpec>,
+    /// Where a forge says that something was pushed; nowhere by default.
+    pub webhook: Option<WebhookSpec>,
+}
+
+/// Where a forge says that something was pushed, signed; it hastens the next look and does nothing else.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, rename_all = "camelCase")]
+pub struct WebhookSpec {
+    /// Where it posts to.
+    pub bind: ListenAddress,
+    /// The secret that the forge has too, on the first line.
+    pub secret_file: AbsolutePath,
 }
 
 /// Which commits count.
@@ -520,6 +537,23 @@ pub struct StatusGitSpec {
     pub credentials_file: Option<AbsolutePath>,
     /// The source's by default.
     pub ca_file: Option<AbsolutePath>,
+    /// Whose name commits bear; the node's by default.
+    pub author: Option<AuthorSpec>,
+    /// An Ed25519 key of ssh, without a passphrase, that signs commits.
+    #[schemars(extend("default" = null))]
+    pub signing_key_file: Option<AbsolutePath>,
+}
+
+/// Whose name commits bear.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AuthorSpec {
+    /// A name.
+    #[schemars(regex(pattern = r"^[^<>]*[^<>\s][^<>]*$"))]
+    pub name: String,
+    /// An address.
+    #[schemars(regex(pattern = r"^[^<>]*[^<>\s][^<>]*$"))]
+    pub email: String,
 }
 
 /// Datagrams between nodes.

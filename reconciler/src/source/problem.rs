@@ -49,6 +49,8 @@ codes! {
     BranchMissing = "RV0407";
     /// The tree is too large, or holds something that is no file.
     TreeUnusable = "RV0408";
+    /// The commit is not signed by somebody who may.
+    NotVerified = "RV0409";
     /// The files of the revision are not valid.
     InvalidManifests = "RV0410";
     /// Somebody else runs with this state directory.

@@ -17,7 +17,7 @@ use git2::{
 };
 
 use super::protocol::{Answer, Job, Line, Pull, Remote, Request, TreeFile};
-use super::{commit, history};
+use super::{commit, history, verify};
 use crate::manifest::{self, listing};
 use crate::revision::CommitHash;
 use crate::source::problem::{Code, Problem};
@@ -130,27 +130,50 @@ pub(super) fn descends_from(repository: &Repository, commit: Oid, ancestor: &str
 }
 
 fn do_pull(repository: &Repository, remote: &Remote, pull: &Pull) -> Result<Answer, Problem> {
-    let reference = format!("refs/rendezvip/source/{}", pull.branch);
-    let fetched = fetch(repository, remote, &pull.branch, &reference, pull.known)?;
-    let Some(head) = fetched else {
-        let message = format!("{} has no branch `{}`", shown(&remote.url), pull.branch);
+    // What is pinned and here already never changes.
+    if let Some(pin) = pull.pin
+        && pull.known == Some(pin)
+        && repository.find_commit(oid(pin)?).is_ok()
+    {
+        return Ok(Answer::Unchanged);
+    }
+    let name = pull.reference.strip_prefix("refs/").unwrap_or(&pull.reference);
+    let reference = format!("refs/rendezvip/source/{}", name.strip_prefix("heads/").unwrap_or(name));
+    let fetched = fetch(repository, remote, &pull.reference, &reference, pull.known)?;
+    let (kind, name) = name.split_once('/').unwrap_or(("heads", name));
+    let kind = if kind == "tags" { "tag" } else { "branch" };
+    let Some(tip) = fetched else {
+        let message = format!("{} has no {kind} `{name}`", shown(&remote.url));
         return Err(Problem::new(Code::BranchMissing, message));
+    };
+    let head = match pull.pin {
+        None => tip,
+        Some(pin) if descends_from(repository, tip, &pin.to_string()) => oid(pin)?,
+        Some(pin) => {
+            let message = format!("{} has no commit {pin} in {kind} `{name}`", shown(&remote.url));
+            return Err(Problem::new(Code::BranchMissing, message));
+        }
     };
     if pull.known == Some(hash(head)) {
         return Ok(Answer::Unchanged);
     }
     let from_activated = pull.activated.is_none_or(|commit| descends_from(repository, head, &commit.to_string()));
     let from_accepted = pull.accepted.as_ref().is_some_and(|accepted| descends_from(repository, head, accepted));
-    let files = read(repository, head, &pull.path);
+    let verified = match &pull.signers {
+        Some(signers) => verify::check(repository, head, pull.activated, signers),
+        None => Ok(()),
+    };
+    let files = verified.and_then(|()| read(repository, head, &pull.path));
     Ok(Answer::Pulled { commit: hash(head), lineage: (from_activated, from_accepted), files })
 }
 
-/// Brings `branch` of `remote` to `reference` of the mirror, with its whole history. Returns where it stands;
-/// nothing where the remote has no such branch. Where it stands at `known`, nothing more is asked for.
+/// Brings `wanted`, a branch or a tag of `remote`, to `reference` of the mirror, with its whole history. Returns the
+/// commit where it stands; nothing where the remote has no such thing. Where it stands at `known`, nothing more is asked
+/// for.
 pub(super) fn fetch(
     repository: &Repository,
     remote: &Remote,
-    branch: &str,
+    wanted: &str,
     reference: &str,
     known: Option<CommitHash>,
 ) -> Result<Option<Oid>, Problem> {
@@ -162,9 +185,10 @@ pub(super) fn fetch(
         let connection = connection
             .connect_auth(Direction::Fetch, Some(callbacks), Some(proxy()))
             .map_err(|error| describe(remote, &error, Code::FetchFailed))?;
-        let wanted = format!("refs/heads/{branch}");
         let heads = connection.list().map_err(|error| describe(remote, &error, Code::FetchFailed))?;
-        heads.iter().find(|head| head.name() == wanted).map(git2::RemoteHead::oid)
+        let at = |name: &str| heads.iter().find(|head| head.name() == name).map(git2::RemoteHead::oid);
+        // An annotated tag is an object of its own; what it stands for is told beside it (gitprotocol-pack(5)).
+        at(&format!("{wanted}^{{}}")).or_else(|| at(wanted))
     };
     let Some(head) = head else {
         if let Ok(mut stale) = repository.find_reference(reference) {
@@ -180,9 +204,10 @@ pub(super) fn fetch(
     options.proxy_options(proxy());
     options.download_tags(git2::AutotagOption::None);
     options.update_fetchhead(false);
-    let refspec = format!("+refs/heads/{branch}:{reference}");
+    let refspec = format!("+{wanted}:{reference}");
     connection.fetch(&[refspec], Some(&mut options), None).map_err(described)?;
-    repository.refname_to_id(reference).map(Some).map_err(described)
+    let commit = repository.find_reference(reference).and_then(|it| it.peel_to_commit()).map_err(described)?;
+    Ok(Some(commit.id()))
 }
 
 /// A child that was killed while it wrote a reference leaves its lock; a lane runs one child at a time, and no

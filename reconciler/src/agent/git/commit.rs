@@ -14,6 +14,7 @@ use git2::{ErrorCode, ObjectType, Oid, PushOptions, Repository, Signature, Time,
 
 use super::child::{callbacks, describe, fetch, hash, oid, problem, shown, ticker};
 use super::protocol::{Answer, Commit, Remote};
+use super::sshsig::SigningKey;
 use crate::manifest::listing::STATUS_FOLDER;
 use crate::revision::Revision;
 use crate::source::problem::{Code, Problem};
@@ -43,11 +44,12 @@ enum Refused {
 /// Renders, commits and pushes; tries again with what somebody else pushed in the meantime.
 pub fn commit(repository: &Repository, remote: &Remote, job: &Commit) -> Result<Answer, Problem> {
     let reference = format!("refs/rendezvip/status/{}", job.branch);
+    let key = job.signing_key_file.as_deref().map(signing_key).transpose()?;
     for attempt in 0..TRIES {
         if attempt > 0 {
             std::thread::sleep(jitter(attempt));
         }
-        let base = fetch(repository, remote, &job.branch, &reference, None)?;
+        let base = fetch(repository, remote, &format!("refs/heads/{}", job.branch), &reference, None)?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let told = base.map(|base| recent(repository, base, now)).transpose().map_err(problem)?.unwrap_or_default();
         let folder =
@@ -77,7 +79,17 @@ pub fn commit(repository: &Repository, remote: &Remote, job: &Commit) -> Result<
             let parents = parents.iter().map(|id| repository.find_commit(*id)).collect::<Result<Vec<_>, _>>()?;
             let parents: Vec<&git2::Commit<'_>> = parents.iter().collect();
             let text = message::message(&previous, &job.snapshot);
-            repository.commit(None, &author, &author, &text, &repository.find_tree(tree)?, &parents)
+            let tree = repository.find_tree(tree)?;
+            match &key {
+                None => repository.commit(None, &author, &author, &text, &tree, &parents),
+                Some(key) => {
+                    let content = repository.commit_create_buffer(&author, &author, &text, &tree, &parents)?;
+                    let content = String::from_utf8_lossy(&content).into_owned();
+                    let signature = key.sign(content.as_bytes());
+                    let signature = signature.map_err(|error| git2::Error::from_str(&error.to_string()))?;
+                    repository.commit_signed(&content, &signature, None)
+                }
+            }
         })()
         .map_err(problem)?;
         let pushed = match path_of(&remote.url) {
@@ -94,6 +106,14 @@ pub fn commit(repository: &Repository, remote: &Remote, job: &Commit) -> Result<
         }
     }
     Ok(Answer::Lost)
+}
+
+fn signing_key(path: &Path) -> Result<SigningKey, Problem> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    let key = text.and_then(|text| SigningKey::parse(&text).map_err(str::to_owned));
+    key.map_err(|what| {
+        Problem::new(Code::PushFailed, format!("{} is to sign the status, and cannot: {what}", path.display()))
+    })
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -77,8 +77,12 @@ pub enum Job {
 /// See [`Job::Pull`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Pull {
-    /// The branch.
-    pub branch: String,
+    /// What is followed: `refs/heads/…` or `refs/tags/…`.
+    pub reference: String,
+    /// The commit of it to stay at.
+    pub pin: Option<CommitHash>,
+    /// Whose signatures count, where any has to be there.
+    pub signers: Option<Signers>,
     /// Folder of the manifests, without a leading or trailing `/`; empty is all of it.
     pub path: String,
     /// Nothing needs to be read where the branch still stands here.
@@ -100,6 +104,28 @@ pub struct Commit {
     pub snapshot: Snapshot,
     /// Whose name the commit bears.
     pub author: Author,
+    /// The key that signs it.
+    pub signing_key_file: Option<PathBuf>,
+}
+
+/// Which commits have to be signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rule {
+    /// The one that is to run.
+    Head,
+    /// Every one since the one that runs.
+    Strict,
+}
+
+/// Whose signatures count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signers {
+    /// Which commits.
+    pub rule: Rule,
+    /// Those who sign by ssh.
+    pub allowed_signers_file: Option<PathBuf>,
+    /// Those who sign by OpenPGP.
+    pub keyring_file: Option<PathBuf>,
 }
 
 /// Whose name a status commit bears.
