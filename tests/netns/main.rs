@@ -6,8 +6,10 @@
 #![expect(clippy::disallowed_methods, reason = "the tests run beside a real kernel, on its clocks")]
 
 use std::process::Command;
+use std::sync::{Condvar, Mutex, PoisonError};
 
 mod announce;
+mod battery;
 mod desk;
 mod field;
 mod frames;
@@ -17,18 +19,27 @@ mod keeper;
 mod lab;
 mod namespace;
 mod roles;
+mod stages;
 
-/// Runs `test` inside a lab of its own.
+/// Runs `test` inside a lab of its own, while nothing else runs: what is measured in it is time.
 ///
 /// The outer run starts the inner one by the test's own name; the inner one does the work.
 fn in_a_lab(test: fn()) {
+    run_in_a_lab(test, Turn::MOST);
+}
+
+/// The same for a test whose promises are seconds long: a few such run beside each other. (A lab that is laid or torn
+/// down keeps a processor in the kernel for up to 150 ms, which no real-time priority helps against.)
+fn in_a_patient_lab(test: fn()) {
+    run_in_a_lab(test, 1);
+}
+
+fn run_in_a_lab(test: fn(), share: usize) {
     if rendezvip::lab::namespace::inside() {
         test();
         return;
     }
-    // One lab at a time: what is measured in it is time.
-    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _turn = Turn::take(share);
     let thread = std::thread::current();
     let name = thread.name().expect("the test harness names its threads").to_owned();
     let output = Command::new(env!("CARGO_BIN_EXE_rendezvip"))
@@ -45,3 +56,28 @@ fn in_a_lab(test: fn()) {
     assert!(output.status.success(), "{name}, inside its lab:\n{said}");
     assert!(said.contains("1 passed"), "the lab ran another number of tests:\n{said}");
 }
+
+/// A share of this machine's time, given back when it is dropped.
+struct Turn(usize);
+
+impl Turn {
+    /// All there is.
+    const MOST: usize = 3;
+
+    fn take(share: usize) -> Self {
+        let taken = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |taken: &mut usize| *taken + share > Self::MOST;
+        *FREED.wait_while(taken, full).unwrap_or_else(PoisonError::into_inner) += share;
+        Self(share)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TURNS.lock().unwrap_or_else(PoisonError::into_inner) -= self.0;
+        FREED.notify_all();
+    }
+}
+
+static TURNS: Mutex<usize> = Mutex::new(0);
+static FREED: Condvar = Condvar::new();

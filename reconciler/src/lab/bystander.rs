@@ -24,7 +24,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeSpec;
 
-use super::frame::{Asker, Claim, claim, question};
+use super::frame::{Asker, Claim, Form, claim, question};
 use super::link::Mac;
 use super::namespace::Place;
 use super::{LabError, Step, now, stamp};
@@ -91,9 +91,36 @@ pub fn overlaps(seen: &[Seen], window: Duration) -> Vec<Overlap> {
     found
 }
 
+/// Two nodes answered the same question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Double {
+    /// The VIP that was asked for.
+    pub vip: IpAddr,
+    /// Who answered, in their order.
+    pub macs: Vec<Mac>,
+    /// When the first answer came.
+    pub at: Instant,
+}
+
+/// The questions, by when each round of them began, that more than one answered.
+fn doubles(seen: &[Seen], rounds: &[Instant]) -> Vec<Double> {
+    let mut answers: BTreeMap<(usize, IpAddr), Double> = BTreeMap::new();
+    for one in seen.iter().filter(|one| one.claim.form == Form::Answer) {
+        let round = rounds.partition_point(|began| *began <= one.at);
+        let vip = one.claim.address;
+        let answer = answers.entry((round, vip)).or_insert(Double { vip, macs: Vec::new(), at: one.at });
+        if !answer.macs.contains(&one.claim.mac) {
+            answer.macs.push(one.claim.mac);
+        }
+    }
+    answers.into_values().filter(|answer| answer.macs.len() > 1).collect()
+}
+
 #[derive(Debug, Default)]
 struct Heard {
     vips: BTreeSet<IpAddr>,
+    /// When each round of questions began.
+    rounds: Vec<Instant>,
     seen: Vec<Seen>,
     latest: BTreeMap<(IpAddr, Mac), Instant>,
 }
@@ -155,6 +182,11 @@ impl Bystander {
     /// Claims since `since` that were made while another MAC claimed the same VIP.
     pub fn overlaps(&self, since: Instant) -> Vec<Overlap> {
         overlaps(&self.claims(since), WINDOW)
+    }
+
+    /// Questions since `since` that two nodes answered.
+    pub fn doubles(&self, since: Instant) -> Vec<Double> {
+        doubles(&self.claims(since), &self.shared.lock().rounds)
     }
 
     /// The last claim of a VIP by `mac` since `since`.
@@ -264,7 +296,11 @@ fn watch(shared: &Shared, wire: &Wire, addresses: [IpAddr; 2]) {
     let mut buffer = [0; 2048];
     while !shared.ended.load(Ordering::Relaxed) {
         if !shared.paused.load(Ordering::Relaxed) {
-            let vips = shared.lock().vips.clone();
+            let vips = {
+                let mut heard = shared.lock();
+                heard.rounds.push(now());
+                heard.vips.clone()
+            };
             for vip in vips {
                 let Some(address) = addresses.into_iter().find(|address| address.is_ipv4() == vip.is_ipv4()) else {
                     continue;
@@ -304,7 +340,6 @@ fn watch(shared: &Shared, wire: &Wire, addresses: [IpAddr; 2]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::Form;
     use super::*;
 
     const A: Mac = [2, 0, 0, 0, 0, 1];
@@ -336,6 +371,17 @@ mod tests {
     fn two_that_answer_every_question_overlap_all_the_time() {
         let both: Vec<(u64, Mac)> = (0..10).flat_map(|tick| [(tick * 20, A), (tick * 20 + 1, B)]).collect();
         assert!(overlaps(&seen(&both), WINDOW).len() >= 16);
+    }
+
+    #[test]
+    fn a_question_with_two_answers_is_told_from_two_questions_with_one_each() {
+        let rounds = [0, 20, 40].map(|millis| Instant::from_micros(millis * 1_000));
+        assert_eq!(doubles(&seen(&[(1, A), (21, B), (41, B)]), &rounds), []);
+        let found = doubles(&seen(&[(1, A), (21, A), (22, B), (41, B)]), &rounds);
+        assert_eq!(
+            found.iter().map(|one| (one.at.as_micros(), one.macs.clone())).collect::<Vec<_>>(),
+            [(21_000, vec![A, B])]
+        );
     }
 
     #[test]

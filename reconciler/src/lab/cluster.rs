@@ -155,6 +155,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// The process of a node's daemon, where one was started.
+    pub fn process(&self, name: &str) -> Option<u32> {
+        self.daemons.get(name).map(Child::id)
+    }
+
     /// `kill -9` of the daemon alone; what it started is not touched.
     pub fn kill_daemon(&mut self, name: &str) -> io::Result<()> {
         let daemon = self.daemons.get_mut(name).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;

@@ -4,7 +4,7 @@
 //! did to whom. Not here: what it is told for (`story`, `screen`, the end-to-end tests).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
@@ -228,13 +228,35 @@ impl Stage {
         self.bystander.overlaps(since).iter().map(tell).collect()
     }
 
+    /// How late a node's beat came: whether a promise was missed for want of a processor.
+    fn lateness(&self, name: &str) -> String {
+        let asked = self.cluster.segment.node(name).place().run(|| -> io::Result<String> {
+            let mut socket = std::net::TcpStream::connect("127.0.0.1:9747")?;
+            socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+            socket.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+            let mut said = String::new();
+            socket.read_to_string(&mut said)?;
+            Ok(said)
+        });
+        let said = asked.unwrap_or_default();
+        let of =
+            |metric: &str| said.lines().find_map(|line| line.strip_prefix(metric)).map(str::trim).map(str::to_owned);
+        match (of("rendezvip_beats_late_total"), of("rendezvip_beat_latest_microseconds")) {
+            (Some(count), Some(latest)) => format!(", {count} beats late, by {latest} us at most"),
+            _ => String::new(),
+        }
+    }
+
     /// The end of every daemon's log.
     pub fn logs(&mut self) -> String {
         /// Enough to see why.
         const LINES: usize = 10;
         let mut text = String::new();
         for name in self.names() {
-            let ended = self.cluster.ended(&name).map_or_else(String::new, |status| format!(" (ended: {status})"));
+            let ended = match self.cluster.ended(&name) {
+                Some(status) => format!(" (ended: {status})"),
+                None => self.lateness(&name),
+            };
             let tail = self.cluster.log_tail(&name);
             let lines: Vec<&str> = tail.lines().collect();
             let last = lines[lines.len().saturating_sub(LINES)..].join("\n  | ");

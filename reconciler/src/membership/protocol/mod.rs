@@ -234,11 +234,9 @@ impl Protocol {
     /// Does a live peer know of a later phase than the accepted view's?
     pub fn is_outlived(&self, now: Instant) -> bool {
         let Some(view) = &self.accepted else { return false };
-        self.peers.values().any(|peer| {
-            peer.heard_at.is_some()
-                && !self.is_silent(now, peer)
-                && peer.disk.is_some_and(|(phase, _)| phase > view.sets().phase)
-        })
+        self.peers
+            .values()
+            .any(|peer| self.is_heard(now, peer) && peer.disk.is_some_and(|(phase, _)| phase > view.sets().phase))
     }
 
     /// Has this node said goodbye under its present identity?
@@ -299,7 +297,7 @@ impl Protocol {
 
     /// Is a peer heard at present?
     pub fn hears(&self, now: Instant, name: &NodeName) -> bool {
-        self.peers.get(name).is_some_and(|peer| peer.heard_at.is_some() && !self.is_silent(now, peer))
+        self.peers.get(name).is_some_and(|peer| self.is_heard(now, peer))
     }
 
     /// The offer that this node really makes: empty without a lease and while it drains.
@@ -639,6 +637,12 @@ impl Protocol {
         now >= last + self.timing.silence
     }
 
+    /// Heard, and not silent. A stall of this node makes nobody gone, but it does not bring anybody back either: who was
+    /// silent before it has to be heard.
+    fn is_heard(&self, now: Instant, peer: &Peer) -> bool {
+        peer.heard_at.is_some() && peer.silent_since.is_none() && !self.is_silent(now, peer)
+    }
+
     /// Is this identity gone: silent, left, or outlived? One's own present identity never is.
     fn is_gone(&self, now: Instant, name: &NodeName, epoch: u64) -> bool {
         if *name == self.me {
@@ -651,8 +655,7 @@ impl Protocol {
 
     /// Heard, not silent, not on the way out: counts as present.
     fn is_there(&self, now: Instant, name: &NodeName) -> bool {
-        *name == self.me
-            || self.peers.get(name).is_some_and(|p| p.heard_at.is_some() && !p.goodbye && !self.is_silent(now, p))
+        *name == self.me || self.peers.get(name).is_some_and(|peer| self.is_heard(now, peer) && !peer.goodbye)
     }
 
     /// The present identity of a name: one's own, or as heard.

@@ -56,7 +56,7 @@ impl Protocol {
 
     /// Steady as this node hears it: without a gap for `join`, or at least for 2 D.
     pub(super) fn steadiness(&self, now: Instant, peer: &Peer) -> Says {
-        let since = peer.steady_since.filter(|_| !self.is_silent(now, peer) && !peer.goodbye);
+        let since = peer.steady_since.filter(|_| self.is_heard(now, peer) && !peer.goodbye);
         let lasted = since.map_or(Duration::ZERO, |since| now.since(since));
         Says::default()
             .and(Says::STEADY, since.is_some() && lasted >= self.timing.join)
@@ -291,5 +291,50 @@ impl Protocol {
             self.sent.pop_front();
         }
         Outgoing { to, epoch: self.epoch, counter: self.counter, heartbeat }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::membership::protocol::Birth;
+    use crate::membership::timing::Timing;
+
+    #[test]
+    fn a_dead_node_does_not_look_alive_because_this_one_stood_still() {
+        let [a, b] = ["a", "b"].map(|name| NodeName::new(name).unwrap());
+        let node = |me: &NodeName| {
+            let birth = Birth { me: me.clone(), epoch: 7, disk: None, at: Instant::ZERO, without: None };
+            let mut protocol = Protocol::new(birth, Timing::default());
+            protocol.load(Digest::of(b"one"), BTreeSet::from([a.clone(), b.clone()]));
+            protocol
+        };
+        let (mut here, there) = (node(&a), node(&b));
+        let at = |millis: u64| Instant::from_micros(millis * 1_000);
+        let step = |here: &mut Protocol, millis: u64, hears: bool| {
+            here.begin(at(millis));
+            if hears {
+                here.hear(at(millis), &b, 7, millis, &there.common(at(millis))).unwrap();
+            }
+            here.advance(at(millis));
+            here.flush(at(millis));
+            here.steadiness(at(millis), &here.peers[&b])
+        };
+        for millis in (1..3_000).step_by(10) {
+            step(&mut here, millis, true);
+        }
+        assert!(step(&mut here, 3_001, true).has(Says::STEADY));
+        for millis in (3_011..3_201).step_by(10) {
+            step(&mut here, millis, false);
+        }
+        assert!(!here.hears(at(3_200), &b), "it is silent");
+        // A stall: whatever was not heard during it counts for nothing, so that D begins anew for it.
+        let says = step(&mut here, 3_400, false);
+        assert!(!says.has(Says::THERE) && !says.has(Says::STEADY));
+        assert!(!here.hears(at(3_400), &b), "but nobody was heard");
+        step(&mut here, 3_410, true);
+        assert!(here.hears(at(3_410), &b));
     }
 }
