@@ -1,6 +1,7 @@
 //! The command line as scripts and people meet it: stdout, stderr and exit code in one snapshot.
 
 mod ask;
+mod doctor;
 mod errors;
 mod examples;
 mod import;

@@ -11,10 +11,12 @@ use std::sync::{Arc, RwLock};
 use serde::{Deserialize, Serialize};
 
 use super::office::Message;
+use super::trips::{Trip, Trips};
 use crate::engine::report::{Rank, Report};
 use crate::name::{NodeName, PoolName};
 use crate::status::snapshot::{Note, Snapshot, VipState};
 use crate::status::wall::Wall;
+use crate::time::micros;
 use crate::vip::Vip;
 
 /// What the node knows, as of its last change.
@@ -124,6 +126,8 @@ pub struct Counters {
     pub late: AtomicU64,
     /// The latest beat of all, in microseconds.
     pub latest: AtomicU64,
+    /// Round trips to the peers.
+    pub trips: Trips,
 }
 
 impl Counters {
@@ -131,6 +135,20 @@ impl Counters {
     pub fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// How well the beat keeps its time: what `rendezvip doctor` asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pace {
+    /// The heartbeat in force, in milliseconds; nothing before the first revision.
+    pub heartbeat_ms: Option<u64>,
+    /// Times that the beat came more than 5 ms late.
+    pub late: u64,
+    /// The latest beat of all, in microseconds.
+    pub latest_us: u64,
+    /// Round trips to the peers, in microseconds.
+    pub peers: Vec<Trip>,
 }
 
 /// The desk. Cheap to clone.
@@ -158,6 +176,18 @@ impl Desk {
     /// From now on this is what the node knows.
     pub fn publish(&self, published: Published) {
         *self.published.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(published);
+    }
+
+    /// How well the beat keeps its time.
+    pub fn pace(&self) -> Pace {
+        let generation = self.published().and_then(|published| published.report.generation.clone());
+        let heartbeat = generation.map(|generation| generation.desired.cluster.failover.heartbeat);
+        Pace {
+            heartbeat_ms: heartbeat.map(|heartbeat| micros(heartbeat) / 1000),
+            late: self.counters.late.load(Ordering::Relaxed),
+            latest_us: self.counters.latest.load(Ordering::Relaxed),
+            peers: self.counters.trips.summary(),
+        }
     }
 
     /// Orders something, and waits for the answer.

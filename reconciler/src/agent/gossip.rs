@@ -10,12 +10,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::clock;
 use super::desk::Counters;
 use super::error::HostError;
 use super::keeper::{Goodbye, KeeperState};
 use crate::engine::event::Event;
 use crate::manifest::desired::Desired;
-use crate::membership::heartbeat::Heartbeat;
+use crate::membership::heartbeat::{Flags, Heartbeat};
 use crate::membership::protocol::Outgoing;
 use crate::name::{ClusterName, NodeName};
 use crate::wire::key::KeyRing;
@@ -91,6 +92,9 @@ impl Gossip {
                 continue;
             };
             Counters::count(&self.counters.received);
+            if let Ok(at) = heartbeat.peers.binary_search_by(|report| report.name.cmp(&self.me)) {
+                self.counters.trips.answered(&opened.sender, heartbeat.peers[at].counter, clock::now());
+            }
             // Whoever has the key and is in no revision that this node loaded is answered where it spoke from.
             self.book.entry(opened.sender.clone()).or_insert(from);
             return Some(Event::Heartbeat {
@@ -108,6 +112,9 @@ impl Gossip {
         let sealed = sealer.seal(datagram.epoch, datagram.counter, &datagram.heartbeat.to_bytes());
         if self.socket.send_to(&sealed, to).is_ok() {
             self.counters.sent.fetch_add(1, Ordering::Relaxed);
+            if datagram.heartbeat.flags.has(Flags::ANSWER_ME) {
+                self.counters.trips.asked(&datagram.to, datagram.counter, clock::now());
+            }
         }
     }
 

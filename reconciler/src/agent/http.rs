@@ -94,6 +94,7 @@ fn router(desk: Desk) -> Router {
         .route("/status", get(status))
         .route("/why", get(why))
         .route("/runs", get(runs))
+        .route("/pace", get(pace))
         .route("/metrics", get(numbers))
         .with_state(desk)
 }
@@ -160,6 +161,13 @@ async fn runs(State(desk): State<Desk>, Query(which): Query<WhichRevision>) -> R
     let answer = tokio::task::spawn_blocking(move || desk.runs(which.revision)).await.ok().flatten();
     let text = answer.map_or("null", |answer| if answer { "true" } else { "false" });
     ([JSON], text).into_response()
+}
+
+async fn pace(State(desk): State<Desk>) -> Response {
+    match serde_json::to_string(&desk.pace()) {
+        Ok(json) => ([JSON], json).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }
 
 async fn numbers(State(desk): State<Desk>) -> Response {

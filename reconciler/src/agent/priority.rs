@@ -7,8 +7,8 @@ use nix::sys::mman::{MlockAllFlags, mlockall};
 /// Below the kernel's own threads, above everything ordinary.
 const PRIORITY: i32 = 10;
 
-/// Raises the calling thread.
-pub fn raise() {
+/// Raises the calling thread; true where it has real-time priority now.
+pub fn raise() -> bool {
     if let Err(error) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
         tracing::debug!(%error, "memory is not locked");
     }
@@ -21,4 +21,5 @@ pub fn raise() {
         let error = std::io::Error::last_os_error();
         tracing::debug!(%error, "the beat has no real-time priority");
     }
+    refused == 0
 }

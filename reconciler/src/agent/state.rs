@@ -49,6 +49,14 @@ pub struct State {
     _lock: Flock<File>,
 }
 
+/// The last good state of whoever runs with this directory, if it may be read.
+pub fn peek(path: &Path) -> Option<LastGood> {
+    let bytes = fs::read(path.join("desired")).ok()?;
+    let (digest, content) = bytes.split_at_checked(32)?;
+    let good: LastGood = serde_json::from_slice(content).ok()?;
+    (Digest::of(content).0 == digest && good.format == FORMAT).then_some(good)
+}
+
 impl State {
     /// Opens a state directory, made if need be, for this process alone.
     pub fn open(path: &Path) -> Result<Self, Problem> {

@@ -12,7 +12,7 @@ use clap::Args;
 use super::failure::Failure;
 use crate::agent::clock;
 use crate::agent::control::{self, Unanswered};
-use crate::agent::desk::{Answer, Order, Why};
+use crate::agent::desk::{Answer, Order, Pace, Why};
 use crate::agent::run::CannotRun;
 use crate::manifest::agent_file::{AgentFile, DEFAULT_PATH, parse_agent};
 use crate::status::snapshot::Snapshot;
@@ -55,8 +55,7 @@ pub struct Node {
 impl Ask {
     /// The node that the file describes.
     pub fn node(&self) -> Result<Node, CannotRun> {
-        let file = node_file(&self.config)?;
-        Ok(Node { http: reachable(file.http), control: file.control })
+        Ok(Node::of(&node_file(&self.config)?))
     }
 }
 
@@ -71,6 +70,16 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 impl Node {
+    /// The node that the file describes.
+    pub fn of(file: &AgentFile) -> Self {
+        Self { http: reachable(file.http), control: file.control.clone() }
+    }
+
+    /// How well the node's beat keeps its time.
+    pub fn pace(&self) -> Result<Pace, Failure> {
+        serde_json::from_str(&self.get("/pace")?).map_err(|error| self.strange(&error.to_string()))
+    }
+
     /// The snapshot that the node publishes, and its JSON as it came.
     pub fn status(&self) -> Result<(Snapshot, String), Failure> {
         let text = self.get("/status")?;

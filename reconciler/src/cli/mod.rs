@@ -5,6 +5,7 @@
 pub mod ask;
 pub mod columns;
 pub mod diff;
+pub mod doctor;
 pub mod drain;
 pub mod exit;
 pub mod failure;
@@ -64,6 +65,7 @@ enum Command {
     Resume(resume::Resume),
     Reconcile(reconcile::Reconcile),
     Form(form::Form),
+    Doctor(doctor::Doctor),
     Simulate(simulate::Simulate),
     #[command(hide = true)]
     LabEnter(lab::Enter),
@@ -72,6 +74,9 @@ enum Command {
     /// The daemon's child that speaks git.
     #[command(name = "__git", hide = true)]
     Git,
+    /// The trial of the gate that `doctor` makes in a namespace of its own.
+    #[command(name = "__trial", hide = true)]
+    Trial,
 }
 
 /// Parses the process's arguments, runs the command and returns its exit code.
@@ -87,6 +92,10 @@ pub fn main() -> ExitCode {
         Ok(Cli { command: Command::LabEnter(args) }) => return lab::enter(&args),
         Ok(Cli { command: Command::LabInit(args) }) => return lab::init(&args),
         Ok(Cli { command: Command::Git }) => return crate::agent::git::child::main(),
+        Ok(Cli { command: Command::Trial }) => {
+            crate::agent::doctor::trial::main();
+            Exit::Fine
+        }
         Ok(cli) => run(cli.command),
         Err(error) => {
             let _ = error.print();
@@ -104,7 +113,7 @@ fn run(command: Command) -> Exit {
         Command::Import(args) => import::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Keygen(args) => keygen::run(&args),
-        Command::Lab(_) | Command::LabEnter(_) | Command::LabInit(_) | Command::Git => Exit::Usage,
+        Command::Lab(_) | Command::LabEnter(_) | Command::LabInit(_) | Command::Git | Command::Trial => Exit::Usage,
         Command::Run(args) => run::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Why(args) => why::run(&args),
@@ -114,6 +123,7 @@ fn run(command: Command) -> Exit {
         Command::Resume(args) => resume::run(&args),
         Command::Reconcile(args) => reconcile::run(&args),
         Command::Form(args) => form::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Simulate(args) => simulate::run(&args),
     }
 }
