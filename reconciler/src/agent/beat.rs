@@ -37,6 +37,7 @@ use crate::name::{InterfaceName, NodeName};
 use crate::time::Instant;
 use crate::vip::Vip;
 use crate::wire::ethernet::MacAddr;
+use crate::wire::key::KeyRing;
 use crate::wire::ndp::{multicast_mac, solicited_node};
 
 /// A report is made at most so often.
@@ -55,24 +56,42 @@ const ANSWER_PATIENCE: Duration = Duration::from_millis(10);
 /// Datagrams and frames taken in one round, so that a flood on one port does not starve the others.
 const ROUND: usize = 128;
 
+/// What other threads hand to the beat.
+#[derive(Debug)]
+pub enum Handed {
+    /// For the engine.
+    Event(Event),
+    /// For the gossip port: these keys from now on.
+    Keys(KeyRing),
+}
+
 /// The way into the beat from other threads.
 #[derive(Debug, Clone)]
 pub struct Inlet {
-    events: Sender<Event>,
+    events: Sender<Handed>,
     wake: Arc<EventFd>,
 }
 
 impl Inlet {
     /// Hands an event over.
     pub fn put(&self, event: Event) {
-        if self.events.send(event).is_ok() {
+        self.hand(Handed::Event(event));
+    }
+
+    /// Has the node seal with the first of these keys, and accept all of them and no others.
+    pub fn change_keys(&self, ring: KeyRing) {
+        self.hand(Handed::Keys(ring));
+    }
+
+    fn hand(&self, handed: Handed) {
+        if self.events.send(handed).is_ok() {
             let _ = self.wake.write(1);
         }
     }
 }
 
 /// A pair: where events come out, and the way in.
-pub fn inlet() -> Result<(Inlet, Receiver<Event>), HostError> {
+pub fn inlet() -> Result<(Inlet, Receiver<Handed>), HostError> {
     let (events, outlet) = channel();
     let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
         .map_err(|error| HostError::admin("make", "an eventfd", error as i32))?;
@@ -91,7 +110,7 @@ pub struct Beat {
     pub(super) allow: Allow,
     pub(super) desk: Desk,
     pub(super) inlet: Inlet,
-    pub(super) outlet: Receiver<Event>,
+    pub(super) outlet: Receiver<Handed>,
     pub(super) clock: WallClock,
 }
 
@@ -161,6 +180,7 @@ impl Beat {
     }
 
     fn round(&mut self, host: &mut Host) {
+        Counters::count(&self.desk.counters.rounds);
         if self.clock.stepped() {
             // The kernel reckons the lease's end by the wall clock.
             let lease = host.lease;
@@ -174,7 +194,16 @@ impl Beat {
             self.step(host, Event::Tick);
         }
         let _ = self.inlet.wake.read();
-        while let Ok(event) = self.outlet.try_recv() {
+        while let Ok(handed) = self.outlet.try_recv() {
+            let event = match handed {
+                Handed::Event(event) => event,
+                Handed::Keys(ring) => {
+                    self.gossip.change_keys(ring);
+                    // What the keeper says for this node is to be sealed with the new key, too.
+                    host.words = (0, 0);
+                    continue;
+                }
+            };
             if let Event::Loaded(generation) = &event {
                 self.gossip.learn(&generation.desired);
             }

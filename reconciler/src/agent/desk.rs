@@ -101,6 +101,8 @@ pub enum Order {
         /// A revision of a rewritten history that is to be accepted.
         accept_history: Option<String>,
     },
+    /// Read the key file again.
+    Reload,
     /// Begin anew with these nodes.
     Form {
         /// Their names.
@@ -122,6 +124,8 @@ pub struct Counters {
     pub refused: AtomicU64,
     /// Frames sent.
     pub frames: AtomicU64,
+    /// Times that the beat came round.
+    pub rounds: AtomicU64,
     /// Times that the beat came more than 5 ms late, and the latest of all, in microseconds.
     pub late: AtomicU64,
     /// The latest beat of all, in microseconds.

@@ -2,7 +2,7 @@
 //!
 //! In: the desk. Out: a page to look at, `/metrics`, `/healthz`, `/readyz`, the JSON behind `rendezvip status`, `why` and
 //! `wait`. Not here: what is shown (`desk`), the metrics' names (`metrics`). SIGTERM and SIGINT end the node, SIGHUP has
-//! it look at its source. Nothing is changed over HTTP, and no answer waits for git or for the beat.
+//! it read its keys again and look at its source. Nothing is changed over HTTP, and no answer waits for git or for the beat.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -75,7 +75,12 @@ pub fn start(desk: Desk, address: SocketAddr, control_path: &Path, hook: Option<
                 _ = int.recv() => {}
                 _ = hup.recv() => {
                     let desk = asked.clone();
-                    tokio::task::spawn_blocking(move || desk.order(Order::Reconcile { accept_history: None }));
+                    tokio::task::spawn_blocking(move || {
+                        if let Err(error) = desk.order(Order::Reload) {
+                            tracing::error!("the keys stay as they are: {error}");
+                        }
+                        desk.order(Order::Reconcile { accept_history: None })
+                    });
                     continue;
                 }
             }

@@ -18,6 +18,8 @@ pub mod hands;
 pub mod hooks;
 pub mod http;
 pub mod keeper;
+pub mod keyfile;
+pub mod manager;
 pub mod metrics;
 pub mod netlink;
 pub mod nft;

@@ -15,6 +15,7 @@ use super::descent::Descent;
 use super::desk::{Answer, Desk, Moved, Order, Published};
 use super::git::protocol::History;
 use super::git::{GitPort, Outcome};
+use super::keyfile::KeyFile;
 use super::state::State;
 use super::watch::Watch;
 use crate::digest::Digest;
@@ -70,6 +71,7 @@ pub struct Office {
     pub(super) watch: Option<Watch>,
     pub(super) writes_status: bool,
     pub(super) state: Arc<State>,
+    pub(super) keys: KeyFile,
     pub(super) inlet: Inlet,
     pub(super) desk: Desk,
     pub(super) inbox: Receiver<Message>,
@@ -187,6 +189,13 @@ impl Office {
                     Ok(()) => Ok(format!("a history that holds {revision} is accepted")),
                     Err(problem) => Err(problem.to_string()),
                 }
+            }
+            Order::Reload => {
+                let ring = self.keys.read().map_err(|error| error.to_string())?;
+                let answer = ring.to_string();
+                tracing::info!("the keys were read again: {answer}");
+                self.inlet.change_keys(ring);
+                Ok(answer)
             }
             Order::Form { nodes } => {
                 tracing::warn!(?nodes, "the cluster is formed anew by hand");

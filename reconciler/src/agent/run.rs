@@ -4,7 +4,6 @@
 //! Not here: what it does meanwhile (`beat`, `hands`, `office`).
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -20,6 +19,8 @@ use super::gossip::Gossip;
 use super::hands::Hands;
 use super::hooks::Hooks;
 use super::keeper::Keeper;
+use super::keyfile::KeyFile;
+use super::manager::{self, Manager};
 use super::netlink::{Monitor, Netlink};
 use super::nft::Gate;
 use super::office::{Message, Office};
@@ -36,7 +37,6 @@ use crate::name::NodeName;
 use crate::source::problem::{Code, Problem};
 use crate::source::{Config, Source};
 use crate::status::scribe::Scribe;
-use crate::wire::key::KeyRing;
 
 /// A daemon that stops lingers so long at most.
 const LINGER_AT_STOP: Duration = Duration::from_secs(2);
@@ -84,27 +84,6 @@ impl fmt::Display for CannotRun {
     }
 }
 
-/// The gossip key, which nobody but its owner may read.
-fn read_key(path: &Path) -> Result<KeyRing, CannotRun> {
-    use std::os::unix::fs::PermissionsExt;
-
-    let shown = path.display();
-    let unreadable = |error: std::io::Error| {
-        CannotRun::Told(format!(
-            "error[RV0708]: {shown} cannot be read: {error}\n  = help: `rendezvip keygen` makes a key; put the same one on every node, mode 0600"
-        ))
-    };
-    let mode = std::fs::metadata(path).map_err(unreadable)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(CannotRun::Told(format!(
-            "error[RV0709]: {shown} can be read by others (mode {:04o}): whoever has the key can move every VIP\n  = help: chmod 600 {shown}; make a new key if it may have been seen",
-            mode & 0o7777
-        )));
-    }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    KeyRing::parse(&text).map_err(|error| CannotRun::Told(error.report(&shown.to_string())))
-}
-
 /// This node's name: its own file's, else the host's in lower case.
 pub fn node_name(file: &AgentFile) -> Result<NodeName, CannotRun> {
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -119,7 +98,8 @@ pub fn node_name(file: &AgentFile) -> Result<NodeName, CannotRun> {
 pub fn run(file: &AgentFile, serve: impl FnOnce(Desk) -> Result<Server, CannotRun>) -> Result<(), CannotRun> {
     let me = node_name(file)?;
     let state = Arc::new(State::open(&file.state_dir)?);
-    let ring = read_key(&file.gossip.key_file)?;
+    let keys = KeyFile::new(&file.gossip.key_file);
+    let ring = keys.read()?;
     let git_config = GitConfig::new(file, &me)?;
 
     // A booting node stops whatever its kernel still answers before it sends anything.
@@ -184,6 +164,7 @@ pub fn run(file: &AgentFile, serve: impl FnOnce(Desk) -> Result<Server, CannotRu
         watch,
         writes_status,
         state: state.clone(),
+        keys,
         inlet: inlet.clone(),
         desk: desk.clone(),
         inbox,
@@ -230,7 +211,8 @@ pub fn run(file: &AgentFile, serve: impl FnOnce(Desk) -> Result<Server, CannotRu
         .map_err(|error| no_thread(&error))?;
 
     // Whatever ends the beat by itself is told by it; a signal asks it to leave.
-    server.wait_for_stop(&wait);
+    server.wait_for_stop(&wait, &mut Manager::ready(desk.clone()));
+    manager::stopping();
     inlet.put(Event::Leave);
     let left = wait.recv_timeout(LEAVE_PATIENCE).is_ok();
     if !left {
@@ -290,8 +272,9 @@ impl Server {
     }
 
     /// Waits for a signal, or for the beat to end by itself.
-    fn wait_for_stop(&self, ended: &std::sync::mpsc::Receiver<()>) {
+    fn wait_for_stop(&self, ended: &std::sync::mpsc::Receiver<()>, manager: &mut Manager) {
         loop {
+            manager.attend();
             if self.stop.recv_timeout(Duration::from_millis(50)).is_ok() {
                 return;
             }

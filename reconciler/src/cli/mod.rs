@@ -14,10 +14,12 @@ pub mod form;
 pub mod import;
 pub mod keygen;
 pub mod lab;
+pub mod manual;
 pub mod order;
 pub mod paint;
 pub mod plan;
 pub mod reconcile;
+pub mod reload;
 pub mod render;
 pub mod resume;
 pub mod revision;
@@ -33,7 +35,7 @@ pub mod why;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::agent::keeper;
 use exit::Exit;
@@ -64,9 +66,12 @@ enum Command {
     Drain(drain::Drain),
     Resume(resume::Resume),
     Reconcile(reconcile::Reconcile),
+    Reload(reload::Reload),
     Form(form::Form),
     Doctor(doctor::Doctor),
     Simulate(simulate::Simulate),
+    #[command(hide = true)]
+    Manual(manual::Manual),
     #[command(hide = true)]
     LabEnter(lab::Enter),
     #[command(hide = true)]
@@ -112,6 +117,7 @@ fn run(command: Command) -> Exit {
         Command::Render(args) => render::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Schema(args) => schema::run(&args),
+        Command::Manual(args) => manual::run(&args, Cli::command()),
         Command::Keygen(args) => keygen::run(&args),
         Command::Lab(_) | Command::LabEnter(_) | Command::LabInit(_) | Command::Git | Command::Trial => Exit::Usage,
         Command::Run(args) => run::run(&args),
@@ -122,6 +128,7 @@ fn run(command: Command) -> Exit {
         Command::Drain(args) => drain::run(&args),
         Command::Resume(args) => resume::run(&args),
         Command::Reconcile(args) => reconcile::run(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Form(args) => form::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Simulate(args) => simulate::run(&args),

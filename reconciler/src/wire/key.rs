@@ -280,6 +280,18 @@ impl KeyRing {
     }
 }
 
+impl fmt::Display for KeyRing {
+    /// The ids alone: a line for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sealing with key {}", self.keys[0].id)?;
+        for (at, key) in self.keys.iter().enumerate().skip(1) {
+            let joint = if at == 1 { "; accepting also" } else { "," };
+            write!(f, "{joint} {}", key.id)?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(&self.keys).finish()
@@ -310,6 +322,13 @@ mod tests {
         assert_eq!(ring.sending(), &Key::new([1; 32]));
         assert_eq!(ring.ids().collect::<Vec<_>>(), [Key::new([1; 32]).id(), Key::new([2; 32]).id()]);
         assert_eq!(ring.accepted(Key::new([3; 32]).id()), None);
+    }
+
+    #[test]
+    fn a_ring_is_told_by_its_ids_alone() {
+        let ring = KeyRing::parse(&format!("{}\n{}\n{}\n", line(7), line(1), line(2))).unwrap();
+        insta::assert_snapshot!(ring, @"sealing with key 36472010; accepting also 6877f401, a00a36e3");
+        insta::assert_snapshot!(KeyRing::new(Key::new([7; 32])), @"sealing with key 36472010");
     }
 
     #[test]
