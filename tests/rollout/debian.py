@@ -11,7 +11,7 @@ from pathlib import Path
 RELEASE = "bookworm"
 MIRROR = "http://deb.debian.org/debian"
 # A server as its provider hands it over: systemd, ssh, what Ansible needs of it, a packet filter. git serves the repository.
-PACKAGES = ["dbus", "git", "iproute2", "nftables", "openssh-server", "procps", "python3", "python3-apt", "systemd-sysv"]
+PACKAGES = ["dbus", "git", "iproute2", "netbase", "nftables", "openssh-server", "procps", "python3", "python3-apt", "systemd-sysv"]
 # Of no use to hosts that live for two minutes, and each would cost some of them.
 MASKED = ["apt-daily.timer", "apt-daily-upgrade.timer", "console-getty.service", "dpkg-db-backup.timer", "e2scrub_all.timer",
           "fstrim.timer", "getty@.service", "systemd-logind.service", "systemd-tmpfiles-clean.timer"]

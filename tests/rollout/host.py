@@ -33,6 +33,7 @@ ln -s /proc/self/fd dev/fd
 touch dev/console
 mount --bind {console} dev/console
 hostname {name}
+echo {name} > etc/hostname
 mkdir .outside
 pivot_root . .outside
 umount -l .outside
@@ -54,10 +55,10 @@ grep -rH . /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf 2>/dev/null | grep -v
 ss -Hlntu | awk '{print "listens", $1, $5}'
 find /etc /usr /var /opt /root /srv /boot -xdev \
     -not -path '/var/log*' -not -path '/var/cache/*' -not -path '/var/lib/apt*' -not -path '/var/lib/dpkg*' \
-    -not -path '/var/tmp*' -not -path '/var/lib/systemd/*' -not -path '/root/.ansible*' -not -path '*/__pycache__*' \
+    -not -path '/var/tmp*' -not -path '/var/lib/systemd/*' -not -path '*/.ansible*' -not -path '*/__pycache__*' \
     -not -name '*-' -not -name '.updated' -not -name ld.so.cache -not -type d \
     -printf 'file %p %m %u %g %l %s\n' | sort
-find /etc /usr /var /opt /root /srv -xdev -type d -not -path '/var/tmp/*' -not -path '/root/.ansible*' -not -path '/var/log/*' \
+find /etc /usr /var /opt /root /srv -xdev -type d -not -path '/var/tmp/*' -not -path '*/.ansible*' -not -path '/var/log/*' \
     -not -path '/var/lib/systemd/*' -not -path '*/__pycache__*' -printf 'folder %p %m %u %g\n' | sort
 find /etc -xdev -type f -not -name '*-' -not -name .updated -not -name ld.so.cache -exec sha256sum {} + | sed 's/^/content /' | sort
 find /run -maxdepth 1 -printf 'run %p %m %u\n' | sort

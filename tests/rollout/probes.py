@@ -22,6 +22,7 @@ class Seen:
     sent: int
     lost: int
     silence: float
+    began: float
 
 
 class Probes:
@@ -53,8 +54,8 @@ class Probes:
                 numbers.add(rounds + number)
                 times.append(float(found[1]))
         if not numbers:
-            return Seen(0, 0, float("inf"))
+            return Seen(0, 0, float("inf"), 0.0)
         # The last one may still have been on its way.
         sent = max(numbers)
-        silence = max((later - earlier for earlier, later in zip(times, times[1:])), default=0.0)
-        return Seen(sent, sent - len(numbers), silence)
+        silence, began = max(((later - earlier, earlier) for earlier, later in zip(times, times[1:])), default=(0.0, 0.0))
+        return Seen(sent, sent - len(numbers), silence, began)
