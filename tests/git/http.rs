@@ -1,10 +1,18 @@
 //! The status over a network: git's own server behind a small HTTP listener.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use openssl::asn1::Asn1Time;
+use openssl::bn::BigNum;
+use openssl::hash::MessageDigest;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::ssl::{SslAcceptor, SslMethod};
+use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+use openssl::x509::{X509, X509NameBuilder};
 use rendezvip::agent::git::Outcome;
 use rendezvip::source::Seen;
 use rendezvip::source::problem::Code;
@@ -148,4 +156,103 @@ fn credentials_come_from_a_file_and_a_refusal_has_its_code() {
             Seen::Unchanged => panic!("nothing was known"),
         }
     }
+}
+
+/// Takes TLS off whatever comes to the port that is returned, and passes it on to `port`, both on this host.
+fn wrap(acceptor: SslAcceptor, port: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let outside = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let acceptor = acceptor.clone();
+            std::thread::spawn(move || {
+                // Whoever does not trust us goes away in the middle of the handshake.
+                let Ok(mut secret) = acceptor.accept(stream) else { return };
+                let Ok(mut plain) = TcpStream::connect(("127.0.0.1", port)) else { return };
+                let short = Some(std::time::Duration::from_millis(5));
+                if secret.get_ref().set_read_timeout(short).and(plain.set_read_timeout(short)).is_err() {
+                    return;
+                }
+                while pass(&mut secret, &mut plain) && pass(&mut plain, &mut secret) {}
+            });
+        }
+    });
+    outside
+}
+
+/// Passes on what has come; false once the other side is gone.
+fn pass(from: &mut impl Read, to: &mut impl Write) -> bool {
+    let mut bytes = [0; 16 * 1024];
+    match from.read(&mut bytes) {
+        Ok(0) => false,
+        Ok(count) => to.write_all(&bytes[..count]).is_ok(),
+        Err(error) => matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+    }
+}
+
+/// A certificate for 127.0.0.1 that vouches for itself, and its key.
+fn certificate() -> (X509, PKey<Private>) {
+    let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+    let mut name = X509NameBuilder::new().unwrap();
+    name.append_entry_by_text("CN", "git.lab").unwrap();
+    let name = name.build();
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_serial_number(&BigNum::from_u32(1).unwrap().to_asn1_integer().unwrap()).unwrap();
+    builder.set_subject_name(&name).unwrap();
+    builder.set_issuer_name(&name).unwrap();
+    builder.set_pubkey(&key).unwrap();
+    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::days_from_now(2).unwrap()).unwrap();
+    builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
+    let context = builder.x509v3_context(None, None);
+    let address = SubjectAlternativeName::new().ip("127.0.0.1").build(&context).unwrap();
+    builder.append_extension(address).unwrap();
+    builder.sign(&key, MessageDigest::sha256()).unwrap();
+    (builder.build(), key)
+}
+
+#[test]
+fn an_authority_of_ones_own_is_trusted_by_its_file_and_not_without() {
+    let repository = Repository::new();
+    let inside = serve(repository.dir.path(), false);
+    let port: u16 = inside.trim_start_matches("http://127.0.0.1:").split('/').next().unwrap().parse().unwrap();
+    let (certificate, key) = certificate();
+    let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls()).unwrap();
+    acceptor.set_private_key(&key).unwrap();
+    acceptor.set_certificate(&certificate).unwrap();
+    let url = format!("https://127.0.0.1:{}/bare.git", wrap(acceptor.build(), port));
+    match Port::new(&url).pull(None, None, None) {
+        Seen::Failed(problem) => assert_eq!(problem.code, Code::ServerNotTrusted, "{problem}"),
+        other => panic!("{other:?}"),
+    }
+    let file = repository.dir.path().join("ca.pem");
+    std::fs::write(&file, certificate.to_pem().unwrap()).unwrap();
+    let trusting = Port::with(&url, |config| config.source.as_mut().unwrap().remote.ca_file = Some(file));
+    match trusting.pull(None, None, None) {
+        Seen::Revision { parsed: Ok(_), .. } => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_protected_branch_is_survived_and_named() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let repository = Repository::new();
+    let hook = repository.bare().join("hooks/update");
+    std::fs::write(&hook, "#!/bin/sh\necho \"$1 is protected\"\nexit 1\n").unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let url = serve(repository.dir.path(), false);
+    let port = Port::new(&url);
+    port.pull(None, None, None);
+    let main = repository.head("main");
+    assert!(port.port.tell(snapshot(main, "edge-a", "edge-a")));
+    let Outcome::Told(Written::Failed, Some(problem)) = port.next() else { panic!("it is protected") };
+    assert_eq!(problem.code, Code::PushFailed);
+    assert!(problem.message.contains("refused the push to `rendezvip/status`: hook declined"), "{problem}");
+    // What may be read is read as ever.
+    assert!(matches!(port.pull(Some(main), Some(main), None), Seen::Unchanged));
+    std::fs::remove_file(&hook).unwrap();
+    assert_eq!(port.tell(&snapshot(main, "edge-a", "edge-a")), Written::Committed);
 }

@@ -20,6 +20,7 @@ mod lab;
 mod namespace;
 mod roles;
 mod stages;
+mod story;
 
 /// Runs `test` inside a lab of its own, while nothing else runs: what is measured in it is time.
 ///

@@ -13,10 +13,12 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::manifest::diagnostic::{Code, Diagnostic, Span};
 use crate::manifest::listing;
 use crate::manifest::tree::LONGEST_FILE;
-use crate::manifest::{Loaded, MOST_BYTES, MOST_FILES, SourceFile, load};
+use crate::manifest::{Loaded, MOST_BYTES, MOST_FILES, SourceFile, load, load_within};
 
 /// What lies in a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,8 +32,13 @@ pub struct Listing {
 impl Listing {
     /// What the files say; nothing is desired if one of them could not be read.
     pub fn load(&self) -> Loaded {
+        self.load_within(None)
+    }
+
+    /// The same with warnings of what no node's own file allows, where that is known.
+    pub fn load_within(&self, allowed: Option<&[IpNet]>) -> Loaded {
         if self.diagnostics.is_empty() {
-            return load(&self.files);
+            return load_within(&self.files, allowed);
         }
         // What was not read may hold the Cluster or a node: say nothing about what seems to be missing.
         let missing =

@@ -25,7 +25,7 @@ use crate::engine::report::Report;
 use crate::manifest::desired::Desired;
 use crate::name::{CheckName, NodeName};
 use crate::revision::Revision;
-use crate::source::problem::Problem;
+use crate::source::problem::{Code, Problem};
 use crate::source::{Load, Seen, Source, UNASKED};
 use crate::status::condition::{Condition, carry_over};
 use crate::status::scribe::{Scribe, Written, elect};
@@ -280,6 +280,7 @@ impl Office {
             attempted: label(self.source.attempted()),
             problem: self.source.problem().map(|problem| cut(problem.to_string())).or(unwritten).unwrap_or_default(),
             can_push: self.writes_status && clock::now() >= memory.push_pause_until,
+            accepted_history: self.source.accepted().unwrap_or_default().to_owned(),
         };
         if told != memory.told {
             memory.told = told.clone();
@@ -313,9 +314,29 @@ impl Office {
             elect(cluster, report.established, candidates.map(|(name, _)| name)).map(|name| *name == self.me)
         });
         self.scribe.observe(now, &snapshot, scribe == Some(true));
+        self.accept_as_peers_do(&report);
         memory.report = Some(report.clone());
         let moves = Arc::new(memory.moves.clone());
         self.desk.publish(Published { snapshot: Arc::new(snapshot), report, moves });
+    }
+
+    /// A rewritten history is accepted by a person on one node; the others, who refuse it, hear of it from that node's
+    /// record. Only while it is refused: an acceptance that has done its work binds nobody later.
+    fn accept_as_peers_do(&mut self, report: &Report) {
+        let refused = self.source.problem().is_some_and(|problem| problem.code == Code::HistoryRewritten);
+        if !refused || self.source.accepted().is_some() {
+            return;
+        }
+        let accepted = report.nodes.iter().find_map(|(name, known)| {
+            let record = known.record.as_ref().filter(|_| known.state == MemberState::Alive && *name != self.me)?;
+            (!record.accepted_history.is_empty()).then_some((name, &record.accepted_history))
+        });
+        if let Some((peer, revision)) = accepted {
+            tracing::warn!(%peer, revision, "a rewritten history was accepted by hand at a peer");
+            if let Err(problem) = self.source.accept_history(clock::now(), revision) {
+                tracing::warn!(%problem, "what the peer accepted cannot be accepted");
+            }
+        }
     }
 
     fn snapshot(&self, memory: &mut Memory, wall: Wall, report: &Report) -> Snapshot {

@@ -74,7 +74,10 @@ pub fn run(args: &Diff) -> Exit {
         Ok((snapshot, _)) => {
             let difference = Difference::new(&snapshot);
             terminal::print(&match args.format {
-                Format::Human => human(&snapshot, &difference, told.now(&snapshot), Paint(terminal::colour())),
+                Format::Human => {
+                    let page = human(&snapshot, &difference, told.now(&snapshot), Paint(terminal::colour()));
+                    page + &told.age(&snapshot).unwrap_or_default()
+                }
                 Format::Json => serde_json::to_string(&difference).unwrap_or_default() + "\n",
             });
             if difference.is_empty() { Exit::Fine } else { Exit::Bad }

@@ -47,7 +47,10 @@ pub fn run(args: &Status) -> Exit {
         match told.status() {
             Ok((snapshot, json)) => {
                 let text = match args.format {
-                    Format::Human => human(&snapshot, told.now(&snapshot), Paint(terminal::colour())),
+                    Format::Human => {
+                        let page = human(&snapshot, told.now(&snapshot), Paint(terminal::colour()));
+                        page + &told.age(&snapshot).map_or_else(String::new, |age| format!("\n{age}"))
+                    }
                     Format::Json => json.trim_end().to_owned() + "\n",
                 };
                 show(args, &snapshot, text, &mut last);

@@ -14,6 +14,7 @@ use git2::{Commit, ObjectType, Oid, Repository, Tree, TreeWalkMode, TreeWalkResu
 use super::ask::{Ask, Node};
 use super::failure::Failure;
 use super::revision;
+use super::status::age;
 use crate::agent::clock;
 use crate::agent::desk::{Moved, Why};
 use crate::agent::directory::Listing;
@@ -94,6 +95,17 @@ impl Told {
         match self {
             Self::Node(_) => snapshot.at,
             Self::Clone(_) => Wall::from_millis(clock::realtime_ns(clock::now()) / 1_000_000),
+        }
+    }
+
+    /// How old a branch's report is, for people: one that lies still tells nothing of a cluster that died since.
+    pub fn age(&self, snapshot: &Snapshot) -> Option<String> {
+        match self {
+            Self::Node(_) => None,
+            Self::Clone(_) => Some(format!(
+                "the branch's last report is {} old; a cluster at rest writes none, and neither does a dead one\n",
+                age(self.now(snapshot), snapshot.at)
+            )),
         }
     }
 

@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use ipnet::IpNet;
 
+use super::ask;
 use super::exit::Exit;
 use super::findings::{Format, Report};
 use super::{revision, terminal};
 use crate::agent::directory::Listing;
+use crate::agent::run::CannotRun;
 use crate::manifest::agent_file::{Source, parse_agent, without_credentials};
 use crate::manifest::desired::Desired;
 use crate::manifest::diagnostic::{Code, Diagnostic, Span};
@@ -31,6 +34,9 @@ pub struct Validate {
     /// Begin the paths of findings with this: where DIR lies in the repository, for the annotations of a forge
     #[arg(long, value_name = "PATH", conflicts_with = "agent")]
     prefix: Option<String>,
+    /// A node's own file, as often as there are such: warns of VIPs that none of these nodes allows
+    #[arg(long, value_name = "FILE", conflicts_with = "agent")]
+    node_file: Vec<PathBuf>,
     /// How findings are written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -41,7 +47,13 @@ pub fn run(args: &Validate) -> Exit {
     match (&args.agent, &args.dir) {
         (Some(file), _) => validate_agent(file, args.format),
         (None, Some(dir)) => match revision::listing(dir, args.revision.as_deref(), args.prefix.as_deref()) {
-            Ok(listing) => validate_directory(&listing, args.format),
+            Ok(listing) => match allowed(&args.node_file) {
+                Ok(allowed) => validate_directory(&listing, allowed.as_deref(), args.format),
+                Err(error) => {
+                    eprintln!("{error}");
+                    Exit::Bad
+                }
+            },
             Err(failure) => {
                 eprintln!("{failure}");
                 Exit::Bad
@@ -57,8 +69,22 @@ fn finish(report: &Report<'_>, format: Format) -> Exit {
     if report.is_bad() { Exit::Bad } else { Exit::Fine }
 }
 
-fn validate_directory(listing: &Listing, format: Format) -> Exit {
-    let loaded = listing.load();
+/// What the nodes' own files allow together; nothing where one of them sets no bounds, or none is given.
+fn allowed(files: &[PathBuf]) -> Result<Option<Vec<IpNet>>, CannotRun> {
+    let mut all = Vec::new();
+    for file in files {
+        match ask::node_file(file)?.allow.prefixes {
+            Some(prefixes) => all.extend(prefixes),
+            None => return Ok(None),
+        }
+    }
+    all.sort();
+    all.dedup();
+    Ok((!files.is_empty()).then_some(all))
+}
+
+fn validate_directory(listing: &Listing, allowed: Option<&[IpNet]>, format: Format) -> Exit {
+    let loaded = listing.load_within(allowed);
     let files: Vec<(&str, &[u8])> =
         listing.files.iter().map(|file| (file.path.as_str(), file.text.as_slice())).collect();
     let success = loaded.desired.as_ref().map(summary).unwrap_or_default();

@@ -13,6 +13,7 @@ use super::told::{Teller, Told};
 use crate::agent::clock;
 use crate::manifest::diagnostic::printable;
 use crate::manifest::fields::written;
+use crate::source::problem::Code;
 use crate::status::condition::{ConditionType, Truth};
 use crate::status::snapshot::Snapshot;
 use crate::time::Instant;
@@ -35,6 +36,9 @@ pub struct Wait {
 
 /// Between two fetches into a clone: status commits come each 15 s at rest, and at once after a change.
 const FETCH: Duration = Duration::from_secs(2);
+
+/// A commit that is refused for so long stays so: the node's next look would have told otherwise.
+const REFUSED: Duration = Duration::from_secs(3);
 
 /// Something that can begin a commit's hash.
 fn hash(text: &str) -> Result<String, String> {
@@ -64,6 +68,7 @@ pub fn run(args: &Wait) -> Exit {
 fn wait(args: &Wait, told: &Told) -> Result<String, Failure> {
     let start = clock::now();
     let mut fetched: Option<Instant> = None;
+    let mut refused: Option<Instant> = None;
     loop {
         let now = clock::now();
         let mut fetch = Ok(());
@@ -80,19 +85,38 @@ fn wait(args: &Wait, told: &Told) -> Result<String, Failure> {
         if matches!(answer, Ok(Some(true))) {
             return Ok(format!("the cluster runs {wanted}"));
         }
+        if answer.is_ok() && is_refused(told, &args.revision, &mut refused, now) {
+            let (snapshot, _) = told.status()?;
+            return Err(does_not_run(&snapshot, &format!("the cluster refuses {wanted}")));
+        }
         if clock::now().since(start) >= args.timeout {
             answer?;
             let (snapshot, _) = told.status()?;
-            return Err(too_late(&snapshot, &wanted, args.timeout));
+            let after = written(args.timeout);
+            return Err(does_not_run(&snapshot, &format!("after {after} the cluster does not run {wanted}")));
         }
         std::thread::sleep(PAUSE.min(args.timeout));
     }
 }
 
-fn too_late(snapshot: &Snapshot, wanted: &str, limit: Duration) -> Failure {
+/// Is this very commit refused for what is in it, and has been for a while? Then waiting on is of no use.
+fn is_refused(told: &Told, revision: &str, since: &mut Option<Instant>, now: Instant) -> bool {
+    let Ok((snapshot, _)) = told.status() else { return false };
+    let hopeless = [Code::InvalidManifests, Code::NotVerified].map(Code::reason);
+    let stalled = snapshot.conditions.iter().any(|it| {
+        it.kind == ConditionType::Stalled && it.status == Truth::True && hopeless.contains(&it.reason.as_str())
+    });
+    if !stalled || !snapshot.attempted.as_ref().is_some_and(|attempted| attempted.matches(revision)) {
+        *since = None;
+        return false;
+    }
+    now.since(*since.get_or_insert(now)) >= REFUSED
+}
+
+fn does_not_run(snapshot: &Snapshot, what: &str) -> Failure {
     let runs =
         snapshot.revision.as_ref().map_or_else(|| "nothing".to_owned(), |it| printable(&it.short()).into_owned());
-    let message = format!("after {} the cluster does not run {wanted}; it runs {runs}", written(limit));
+    let message = format!("{what}; it runs {runs}");
     let stalled = snapshot.conditions.iter().find(|it| it.kind == ConditionType::Stalled && it.status == Truth::True);
     let help = match stalled {
         Some(stalled) => format!("it is stalled: {}", printable(stalled.message.trim_end())),

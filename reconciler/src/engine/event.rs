@@ -87,6 +87,8 @@ pub struct Told {
     pub problem: String,
     /// Can this node push the status branch?
     pub can_push: bool,
+    /// The commit whose rewritten history was accepted and does not run yet.
+    pub accepted_history: String,
 }
 
 /// What may not be a VIP on this node.

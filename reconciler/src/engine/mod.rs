@@ -434,6 +434,7 @@ impl Engine {
                 .unwrap_or_default(),
             macs,
             can_push: self.told.can_push,
+            accepted_history: self.told.accepted_history.clone(),
             // While a change is under way the last word stands: `actual` follows the view that it names.
             started: view.filter(|_| all).map(|view| view.id()),
             exceptions,

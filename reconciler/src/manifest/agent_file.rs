@@ -1076,7 +1076,7 @@ status: {git: {author: {name: VIP bot, email: bot@example.org}, signingKeyFile: 
         assert_eq!(bad("source: {git: {url: /a, commit: 01234abc}}\n"), ["3:33 RV0511"]);
         assert_eq!(bad("source: {git: {url: /a, webhook: {bind: \"0.0.0.0:9748\"}}}\n"), ["3:34 RV0121"]);
         let nameless = "source: {git: {url: /a}}\nstatus: {git: {author: {name: \"<>\", email: a@b}}}\n";
-        assert_eq!(bad(nameless), ["4:32 RV0502"]);
+        assert_eq!(bad(nameless), ["4:31 RV0502"]);
     }
 
     #[test]

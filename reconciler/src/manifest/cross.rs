@@ -8,23 +8,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::addresses::{MOST_VIPS, confuses_buggy_firmware, step};
 use super::canonical;
 use super::desired::{Attach, Cluster, Desired, Node, Partition, Pool};
 use super::diagnostic::{Code, Diagnostic, Place, Span, meant, quoted};
 use super::kinds::{Draft, Entry, NodeDraft, PoolDraft};
-use crate::name::{NodeName, PoolName};
+use crate::name::{InterfaceName, NodeName, PoolName};
 use crate::vip::Vip;
 
 /// IPv6 addresses on one interface from which on MLD makes adding them slow (design: Announce).
 const MANY_IPV6: usize = 1_000;
+
+/// Neighbours that a Linux host remembers of a family by default (gc_thresh3 in arp(7)); other systems have about as many.
+const NEIGHBOURS: usize = 1_024;
 
 fn at(code: Code, place: &Place, message: impl Into<String>) -> Diagnostic {
     Diagnostic::new(code, &place.file, place.span, message)
 }
 
 /// Checks the whole, and makes `Desired` of it if nothing is wrong so far.
-pub(super) fn check(draft: Draft, out: &mut Vec<Diagnostic>) -> Option<Desired> {
+///
+/// `allowed` is what the nodes' own files let a repository claim, where that is known.
+pub(super) fn check(draft: Draft, allowed: Option<&[IpNet]>, out: &mut Vec<Diagnostic>) -> Option<Desired> {
     let cluster = cluster(&draft, out);
     let vips = vips(&draft, out);
     nodes(&draft, &vips, out);
@@ -37,6 +44,10 @@ pub(super) fn check(draft: Draft, out: &mut Vec<Diagnostic>) -> Option<Desired> 
         return None;
     }
     warn(&draft, &nodes, &vips, out);
+    warn_of_neighbours(&draft, &vips, out);
+    if let Some(allowed) = allowed {
+        warn_of_what_is_not_allowed(&draft, allowed, &vips, out);
+    }
     let desired_nodes = nodes.values().map(|node| {
         let (address, _) = node.address.as_ref()?;
         let node_value =
@@ -316,5 +327,54 @@ fn warn(draft: &Draft, nodes: &BTreeMap<&NodeName, &NodeDraft>, vips: &[Claim], 
                 out.push(at(Code::ManyIpv6, &pool.addresses_place, message).help(help));
             }
         }
+    }
+}
+
+/// Counted per interface as the pools name it; what is not named is one segment, most likely.
+fn warn_of_neighbours(draft: &Draft, vips: &[Claim], out: &mut Vec<Diagnostic>) {
+    let mut sizes = vec![[0; 2]; draft.pools.len()];
+    for claim in vips {
+        sizes[claim.pool][usize::from(!claim.vip.is_ipv4())] += 1;
+    }
+    let mut counts: BTreeMap<(Option<&InterfaceName>, usize), usize> = BTreeMap::new();
+    for (pool, size) in draft.pools.iter().zip(&sizes) {
+        for (family, count) in size.iter().enumerate() {
+            let interface = pool.interfaces.first();
+            let sum = counts.entry((interface, family)).or_default();
+            let before = *sum;
+            *sum += count;
+            if before <= NEIGHBOURS && *sum > NEIGHBOURS {
+                let family = ["IPv4", "IPv6"][family];
+                let place = interface.map_or_else(|| "one segment".to_owned(), |it| format!("the segment of `{it}`"));
+                let message =
+                    format!("{sum} {family} VIPs on {place}: a neighbour with usual settings remembers {NEIGHBOURS}");
+                let help = "on routers and hosts that talk to all of them raise net.ipv4.neigh.default.gc_thresh1 to 3 (ipv6 too), or \
+                            the like; what is not remembered is asked for again and again";
+                out.push(at(Code::ManyNeighbours, &pool.addresses_place, message).help(help));
+            }
+        }
+    }
+}
+
+fn warn_of_what_is_not_allowed(draft: &Draft, allowed: &[IpNet], vips: &[Claim], out: &mut Vec<Diagnostic>) {
+    // The first of each entry, and how many.
+    let mut outside: BTreeMap<(usize, usize), (Vip, usize)> = BTreeMap::new();
+    for claim in vips {
+        if !allowed.iter().any(|net| net.contains(&claim.vip.address())) {
+            outside.entry((claim.pool, claim.entry)).or_insert((claim.vip, 0)).1 += 1;
+        }
+    }
+    for ((pool, entry), (first, count)) in outside {
+        let entry = &draft.pools[pool].entries[entry];
+        let message = match count {
+            1 => format!("`{first}` is in no prefix that a node allows, so nobody takes it"),
+            _ => format!("`{first}` and {} more are in no prefix that a node allows, so nobody takes them", count - 1),
+        };
+        let nets: Vec<String> = allowed.iter().take(8).map(|net| format!("`{net}`")).collect();
+        let help = match nets.is_empty() {
+            true => "`allow.prefixes` of every node's own file is empty".to_owned(),
+            false => format!("the nodes' own files allow {}", nets.join(", ")),
+        };
+        out.push(at(Code::OutsideAllow, &entry.place, message).help(help));
     }
 }

@@ -262,6 +262,8 @@ codes! {
     ManyIpv6 = "RV0293" Warning "many IPv6 VIPs on an interface",
     PreferIdle = "RV0294" Warning "a preferred node that cannot own the pool",
     Skipped = "RV0295" Warning "an address that avoidBuggyIPs skips",
+    ManyNeighbours = "RV0296" Warning "more VIPs on a segment than neighbours remember",
+    OutsideAllow = "RV0297" Warning "a VIP that no node allows",
     NotAnAgentFile = "RV0501" Error "not a node's own file",
     BadSource = "RV0502" Error "a source that cannot be followed",
     BadPath = "RV0503" Error "a path that cannot be used",

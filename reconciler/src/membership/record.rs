@@ -30,6 +30,8 @@ pub struct NodeRecord {
     pub macs: Vec<[u8; 6]>,
     /// Can it push the status branch?
     pub can_push: bool,
+    /// The commit whose rewritten history a person accepted here, for peers who are asked for the same; mostly empty.
+    pub accepted_history: String,
     /// The view in which all that it owns is started, but for `exceptions`.
     pub started: Option<ViewId>,
     /// VIPs that it owns in that view and does not serve, each with the reason.

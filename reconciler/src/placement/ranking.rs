@@ -22,6 +22,9 @@ const HEAD: usize = 6;
 /// So many hashes are worth a thread of their own: a millisecond or two.
 const THREAD: usize = 20_000;
 
+/// With so many new candidates in a pool an earlier ranking is worth little.
+const ADDED: usize = 8;
+
 /// Stands for "no node" among node indices.
 pub(super) const NOBODY: u16 = u16::MAX;
 
@@ -81,6 +84,11 @@ impl Ranking {
     /// Ranks every VIP. Costs a SHA-256 per VIP and candidate: 10,000 VIPs on 100 nodes take tens of
     /// milliseconds, so the daemon does it where a fresh generation is loaded, not in the engine's step.
     pub fn new(desired: &Desired) -> Self {
+        Self::after(desired, None)
+    }
+
+    /// The same, with the help of the ranking of an earlier generation: what did not change is not hashed again.
+    pub fn after(desired: &Desired, earlier: Option<&Self>) -> Self {
         // An index has 16 bits and one value is taken; a segment has no more nodes than that.
         let nodes: Arc<[NodeName]> = desired.nodes.keys().take(usize::from(NOBODY)).cloned().collect();
         let mut ranking =
@@ -94,7 +102,8 @@ impl Ranking {
             } else {
                 pool.addresses.iter().map(Vip::to_string).collect()
             };
-            let mut lines = ranked.lines(&ranking.nodes, &texts, desired.cluster.placement);
+            let known = earlier.and_then(|earlier| Known::new(&ranked, &ranking.nodes, earlier, &pool.addresses));
+            let mut lines = ranked.lines(&ranking.nodes, &texts, desired.cluster.placement, known.as_ref());
             if let ([line], true) = (&lines[..], pool.together) {
                 lines = vec![line.clone(); pool.addresses.len()];
             }
@@ -209,11 +218,17 @@ impl RankedPool {
         self.prefer.iter().copied().chain(rest).collect()
     }
 
-    /// The first of the order, and the best score of all.
-    fn head(&self, nodes: &[NodeName], text: &str, scratch: &mut Scratch) -> ([u16; HEAD], Option<Score>) {
+    /// The first of the order of some candidates, and the best score of all of them.
+    fn head(
+        &self,
+        nodes: &[NodeName],
+        text: &str,
+        candidates: &[(u16, u8)],
+        scratch: &mut Scratch,
+    ) -> ([u16; HEAD], Option<Score>) {
         let hash = |(node, weight): &(u16, u8)| (Hash::of(nodes[usize::from(*node)].as_str(), text), *weight, *node);
         scratch.hashes.clear();
-        scratch.hashes.extend(self.candidates.iter().map(hash));
+        scratch.hashes.extend(candidates.iter().map(hash));
         let wanted = HEAD + self.prefer.len();
         // Under weights a score costs ten hashes: those that come out first are worked out first, by a rough
         // measure, so that the others need none.
@@ -245,10 +260,23 @@ impl RankedPool {
     }
 
     /// The head for each text; many are shared among threads, which changes nothing of what comes out.
-    fn heads(&self, nodes: &[NodeName], texts: &[String]) -> Vec<([u16; HEAD], Option<Score>)> {
-        let some = |texts: &[String]| -> Vec<_> {
+    fn heads(
+        &self,
+        nodes: &[NodeName],
+        texts: &[String],
+        known: Option<&Known<'_>>,
+    ) -> Vec<([u16; HEAD], Option<Score>)> {
+        let some = |first: usize, texts: &[String]| -> Vec<_> {
             let mut scratch = Scratch::default();
-            texts.iter().map(|text| self.head(nodes, text, &mut scratch)).collect()
+            let mut few = Vec::new();
+            let one = |(at, text): (usize, &String)| {
+                let candidates = match known.is_some_and(|known| known.candidates(at, &mut few)) {
+                    true => &few,
+                    false => &self.candidates,
+                };
+                self.head(nodes, text, candidates, &mut scratch)
+            };
+            (first..).zip(texts).map(one).collect()
         };
         let work = texts.len() * self.candidates.len();
         let threads = match work / THREAD {
@@ -256,11 +284,13 @@ impl RankedPool {
             many => many.min(std::thread::available_parallelism().map_or(1, usize::from)),
         };
         if threads == 1 {
-            return some(texts);
+            return some(0, texts);
         }
         std::thread::scope(|scope| {
-            let chunks = texts.chunks(texts.len().div_ceil(threads));
-            let running: Vec<_> = chunks.map(|chunk| scope.spawn(|| some(chunk))).collect();
+            let size = texts.len().div_ceil(threads);
+            let chunks = texts.chunks(size).enumerate();
+            let running: Vec<_> =
+                chunks.map(|(number, chunk)| scope.spawn(move || some(number * size, chunk))).collect();
             let joined = running.into_iter().flat_map(|thread| match thread.join() {
                 Ok(heads) => heads,
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -270,8 +300,8 @@ impl RankedPool {
     }
 
     /// The line for each text, with its base.
-    fn lines(&self, nodes: &[NodeName], texts: &[String], mode: PlacementMode) -> Vec<Line> {
-        let heads = self.heads(nodes, texts);
+    fn lines(&self, nodes: &[NodeName], texts: &[String], mode: PlacementMode, known: Option<&Known<'_>>) -> Vec<Line> {
+        let heads = self.heads(nodes, texts, known);
         let mut lines: Vec<Line> =
             heads.iter().map(|(head, _)| Line { base: head[0], head: *head, whole: OnceLock::new() }).collect();
         // `prefer` goes before the cap; what is placed together never meets it.
@@ -302,5 +332,124 @@ impl RankedPool {
             }
         }
         lines
+    }
+}
+
+/// What an earlier ranking knows of a pool that has nearly the same candidates.
+struct Known<'a> {
+    earlier: &'a Ranking,
+    /// The pool's VIPs in it.
+    range: std::ops::Range<usize>,
+    /// The index that each of its nodes has now; nobody where it is no candidate any more, or weighs something else.
+    now: Vec<u16>,
+    /// What each candidate weighs, by its index now.
+    weights: Vec<u8>,
+    /// Those who are new.
+    added: Vec<(u16, u8)>,
+    addresses: &'a [Vip],
+}
+
+impl<'a> Known<'a> {
+    fn new(pool: &RankedPool, nodes: &[NodeName], earlier: &'a Ranking, addresses: &'a [Vip]) -> Option<Self> {
+        let at = earlier.pools.binary_search_by(|old| old.name.cmp(&pool.name)).ok()?;
+        let old = &earlier.pools[at];
+        // `prefer` and `together` put others in line, and scores under weights are no hashes alone.
+        let plain = |pool: &RankedPool| !pool.together && pool.prefer.is_empty();
+        if !plain(old) || !plain(pool) || old.weighted != pool.weighted {
+            return None;
+        }
+        let mut now = vec![NOBODY; earlier.nodes.len()];
+        let mut weights = vec![0; nodes.len()];
+        let mut added = Vec::new();
+        for (node, weight) in &pool.candidates {
+            weights[usize::from(*node)] = *weight;
+            let before = earlier.nodes.binary_search(&nodes[usize::from(*node)]).ok();
+            let before = before.and_then(|at| old.candidates.binary_search_by_key(&at, |it| usize::from(it.0)).ok());
+            match before.map(|at| old.candidates[at]) {
+                Some((was, same)) if same == *weight || !pool.weighted => now[usize::from(was)] = *node,
+                _ => added.push((*node, *weight)),
+            }
+        }
+        let range = old.vips.clone();
+        (added.len() <= ADDED).then_some(Self { earlier, range, now, weights, added, addresses })
+    }
+
+    /// Puts those into `few` who can come first for a VIP of the pool; false where it is not known.
+    ///
+    /// Who came first before still does, but for those who are new: whoever came behind these comes behind them now,
+    /// as long as none of them is gone.
+    fn candidates(&self, vip: usize, few: &mut Vec<(u16, u8)>) -> bool {
+        let before = self.addresses.get(vip).and_then(|vip| self.earlier.index_of(*vip));
+        let Some(line) = before.filter(|at| self.range.contains(at)).map(|at| &self.earlier.lines[at]) else {
+            return false;
+        };
+        few.clear();
+        for node in line.head.iter().take_while(|node| **node != NOBODY) {
+            match self.now[usize::from(*node)] {
+                NOBODY => return false,
+                now => few.push((now, self.weights[usize::from(now)])),
+            }
+        }
+        few.extend(&self.added);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::placement::fixture::{cluster, pool};
+
+    /// Nodes by number with their weights (0 is a witness, nothing is not declared), and addresses of a pool.
+    fn desired(nodes: &[Option<u8>], addresses: &Range<u32>, rendezvous: bool) -> Desired {
+        let named = (0..).zip(nodes).filter_map(|(at, weight): (u32, _)| Some(format!("n{at}={}", (*weight)?)));
+        let names: Vec<String> = named.collect();
+        let mut desired = cluster(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        if rendezvous {
+            desired.cluster.placement = PlacementMode::Rendezvous;
+        }
+        let first = std::net::Ipv4Addr::from(u32::from(std::net::Ipv4Addr::new(10, 0, 0, 0)) + addresses.start);
+        desired.pools.insert("web".parse().unwrap(), pool(&first.to_string(), addresses.end - addresses.start));
+        desired
+    }
+
+    fn lines(ranking: &Ranking) -> Vec<(Option<NodeName>, Vec<u16>)> {
+        (0..ranking.vips().len()).map(|at| (ranking.base(at).cloned(), ranking.succession(at).collect())).collect()
+    }
+
+    fn nodes() -> impl Strategy<Value = Vec<Option<u8>>> {
+        let weight = prop_oneof![6 => Just(Some(1)), 1 => Just(Some(3)), 1 => Just(Some(0)), 2 => Just(None)];
+        proptest::collection::vec(weight, 1..24)
+    }
+
+    proptest! {
+        #[test]
+        fn an_earlier_ranking_changes_nothing_of_what_comes_out(
+            before in nodes(),
+            after in nodes(),
+            alike: bool,
+            from in 0u32..20,
+            count in 1u32..40,
+            rendezvous: bool,
+        ) {
+            // Half of the time a node comes and another goes, as in a change that somebody makes.
+            let after = if alike {
+                let mut after_before = before.clone();
+                if let (Some(first), Some(given)) = (after_before.first_mut(), after.first()) {
+                    *first = *given;
+                }
+                after_before.push(after.last().copied().flatten());
+                after_before
+            } else {
+                after
+            };
+            let earlier = Ranking::new(&desired(&before, &(0..30), rendezvous));
+            let wanted = desired(&after, &(from..from + count), rendezvous);
+            prop_assert_eq!(lines(&Ranking::after(&wanted, Some(&earlier))), lines(&Ranking::new(&wanted)));
+        }
     }
 }

@@ -193,10 +193,16 @@ impl Source {
         self.again = false;
         Some(Attempt {
             id,
-            known: self.attempted.as_ref().and_then(Revision::commit),
+            known: self.attempted.as_ref().and_then(Revision::commit).filter(|_| !self.may_change_its_mind()),
             activated: self.activated.as_ref().and_then(|(revision, _)| revision.commit()),
             accepted: self.accepted.clone(),
         })
+    }
+
+    /// Who may sign stands in files of the node: what was refused for its signature is looked at again, though the branch
+    /// stands where it stood.
+    fn may_change_its_mind(&self) -> bool {
+        self.refusal.as_ref().is_some_and(|refusal| refusal.code == Code::NotVerified)
     }
 
     /// Takes what the shell saw; `id` is that of the attempt, or [`UNASKED`]. A late answer counts for nothing.

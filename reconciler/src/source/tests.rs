@@ -124,6 +124,23 @@ fn a_bad_commit_stalls_and_what_runs_goes_on() {
 }
 
 #[test]
+fn what_is_not_signed_is_looked_at_again_since_who_may_sign_can_change() {
+    let mut source = running();
+    let unsigned = || {
+        let problem = Problem::new(Code::NotVerified, "commit 020202020202 is not trusted: it is not signed");
+        Seen::Revision { revision: commit(2), lineage: Lineage::NONE, parsed: Err(problem) }
+    };
+    assert!(look(&mut source, unsigned()).is_none());
+    let now = source.next_deadline();
+    let attempt = source.poll(now).unwrap();
+    assert_eq!(attempt.known, None, "what is known is not read again");
+    assert!(source.observe(now, attempt.id, unsigned()).is_none());
+    assert!(look(&mut source, good(2, "two")).is_some(), "the signer was added to the file");
+    let now = source.next_deadline();
+    assert_eq!(source.poll(now).unwrap().known, Some(CommitHash([2; 20])));
+}
+
+#[test]
 fn rewritten_history_is_refused_until_a_person_accepts_it() {
     let mut source = running();
     assert!(look(&mut source, rewritten(9, false)).is_none());

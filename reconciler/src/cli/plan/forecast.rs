@@ -33,10 +33,15 @@ pub struct Forecast {
 impl Forecast {
     /// With every declared node alive, or only those in `live`.
     pub fn new(desired: Desired, live: Option<&BTreeSet<NodeName>>) -> Self {
+        Self::after(desired, live, None)
+    }
+
+    /// The same, with the help of the forecast that it is compared with: what did not change is not ranked again.
+    pub fn after(desired: Desired, live: Option<&BTreeSet<NodeName>>, before: Option<&Self>) -> Self {
         let ideal = Arc::new(Offer::ideal(&desired));
         let alive = desired.nodes.keys().filter(|node| live.is_none_or(|live| live.contains(*node)));
         let offers = alive.map(|node| (node.clone(), Arc::clone(&ideal))).collect();
-        let ranking = Ranking::new(&desired);
+        let ranking = Ranking::after(&desired, before.map(|before| &before.ranking));
         let placement = place(&desired, &ranking, &offers);
         Self { desired, ranking, placement, offers, placed: None }
     }

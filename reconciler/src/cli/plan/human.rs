@@ -6,8 +6,8 @@ use super::forecast::{Plan, vips};
 use super::{joined, name_or_nobody};
 use crate::cli::columns::columns;
 
-/// The plan for a person.
-pub fn human(plan: &Plan) -> String {
+/// The plan for a person, with the owners of all VIPs if they are wanted.
+pub fn human(plan: &Plan, owners: bool) -> String {
     let desired = &plan.after.desired;
     let mut text = format!(
         "{} in {} on {}, digest {}\n",
@@ -37,6 +37,9 @@ pub fn human(plan: &Plan) -> String {
         text += &section("Moves", ["VIP", "POOL", "FROM", "TO", "CAUSE", "INTERRUPTION"], rows);
     }
     text += &spread(plan);
+    if !owners {
+        return text;
+    }
     let owners = plan.after.ranking.vips().iter().enumerate().map(|(at, ranked)| {
         [
             ranked.vip.to_string(),

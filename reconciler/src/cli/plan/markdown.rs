@@ -22,8 +22,8 @@ const OWNERS: usize = 200;
 /// Rows of the spread at most.
 const NODES: usize = 100;
 
-/// The plan as Markdown.
-pub fn markdown(plan: &Plan) -> String {
+/// The plan as Markdown, with the owners of all VIPs if they are wanted.
+pub fn markdown(plan: &Plan, with_owners: bool) -> String {
     let mut text = format!("### rendezvip plan: {}\n\n", plan.headline());
     text += &format!(
         "{} on {}, digest `{}`",
@@ -46,7 +46,7 @@ pub fn markdown(plan: &Plan) -> String {
         text += &notes(plan);
     }
     text += &spread(plan);
-    if plan.after.placement.len() <= OWNERS && !plan.after.placement.is_empty() {
+    if with_owners && plan.after.placement.len() <= OWNERS && !plan.after.placement.is_empty() {
         text += &owners(plan);
     }
     text

@@ -61,6 +61,12 @@ pub struct PlanArgs {
     /// Only these nodes are alive, before and after
     #[arg(long, value_name = "NODE,…", value_delimiter = ',')]
     live: Option<Vec<NodeName>>,
+    /// Fetch that branch first, by `git fetch origin`
+    #[arg(long, requires = "running")]
+    fetch: bool,
+    /// Leave out the owners of all VIPs, which are many: what moves and the spread alone
+    #[arg(long)]
+    moves_only: bool,
     /// How the plan is written
     #[arg(long, value_enum, default_value_t)]
     format: findings::Format,
@@ -95,9 +101,9 @@ pub fn run(args: &PlanArgs) -> Exit {
     match plan(args, from.as_deref(), desired) {
         Ok(plan) => {
             match args.format {
-                findings::Format::Human => terminal::print(&human(&plan)),
+                findings::Format::Human => terminal::print(&human(&plan, !args.moves_only)),
                 findings::Format::Json => terminal::print(&json(&plan)),
-                findings::Format::Markdown => terminal::print(&markdown(&plan)),
+                findings::Format::Markdown => terminal::print(&markdown(&plan, !args.moves_only)),
                 findings::Format::Github => terminal::print(&github(&plan)),
                 // These two formats hold findings in files, and a move is none.
                 format @ (findings::Format::Gitlab | findings::Format::Sarif) => {
@@ -142,7 +148,11 @@ fn plan(args: &PlanArgs, from: Option<&str>, desired: Desired) -> Result<Plan, F
 
 /// What would move from where it is now.
 fn against_running(args: &PlanArgs, desired: Desired) -> Result<Plan, Failure> {
-    let (runs, snapshot) = told::Clone::open(&args.dir, &args.status_branch)?.running()?;
+    let clone = told::Clone::open(&args.dir, &args.status_branch)?;
+    if args.fetch {
+        clone.fetch()?;
+    }
+    let (runs, snapshot) = clone.running()?;
     let alive = snapshot.members.iter().filter(|member| member.state == MemberState::Alive);
     let alive: BTreeSet<NodeName> = alive.map(|member| member.node.clone()).collect();
     // Who is newly declared comes with the change.
@@ -179,22 +189,15 @@ fn check_live(live: Option<&BTreeSet<NodeName>>, desired: &Desired, base: Option
     Err(Failure::new("RV0640", message, format!("declared: {}", known.join(", "))))
 }
 
-/// Ranking is most of the work; two repositories are ranked side by side.
+/// The forecast of each side, and the name of what is compared with.
 fn forecasts(
     desired: Desired,
     live: Option<&BTreeSet<NodeName>>,
     before: Option<(Desired, Option<BTreeSet<NodeName>>, String)>,
 ) -> (Forecast, Option<(Forecast, String)>) {
-    std::thread::scope(|scope| {
-        let before =
-            before.map(|(desired, live, name)| (scope.spawn(move || Forecast::new(desired, live.as_ref())), name));
-        let after = Forecast::new(desired, live);
-        let joined = before.map(|(forecast, name)| match forecast.join() {
-            Ok(forecast) => (forecast, name),
-            Err(panic) => std::panic::resume_unwind(panic),
-        });
-        (after, joined)
-    })
+    let before = before.map(|(desired, live, name)| (Forecast::new(desired, live.as_ref()), name));
+    let after = Forecast::after(desired, live, before.as_ref().map(|(before, _)| before));
+    (after, before)
 }
 
 /// What the base declares; a base without any manifest declares nothing.
