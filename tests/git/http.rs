@@ -21,7 +21,7 @@ use rendezvip::status::scribe::Written;
 use crate::port::{Port, Repository, git, snapshot};
 
 /// Serves every repository below `root`, with `user:secret` where `guarded`.
-fn serve(root: &Path, guarded: bool) -> String {
+pub fn serve(root: &Path, guarded: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/bare.git", listener.local_addr().unwrap());
     let root = root.to_owned();

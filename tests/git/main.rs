@@ -4,6 +4,7 @@
 
 mod directory;
 mod http;
+mod manual;
 mod port;
 mod signed;
 mod source;

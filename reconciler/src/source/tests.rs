@@ -260,3 +260,26 @@ fn a_directory_is_loaded_when_it_comes_and_never_polled() {
     source.reconcile(at(3));
     assert_eq!(source.next_deadline(), Instant::NEVER);
 }
+
+/// What the manual shows is what is said, word for word.
+#[test]
+fn refusals_read_as_in_the_manual_of_errors() {
+    let manual = include_str!("../../../docs/errors.md");
+    let shown = |source: &Source| {
+        let said = source.problem().expect("something is wrong").to_string();
+        assert!(manual.contains(&format!("```text\n{said}\n```")), "the manual does not show: {said}");
+    };
+    let mut source = running();
+    look(&mut source, rewritten(9, false));
+    shown(&source);
+    let mut source = running();
+    source.peer_names(at(1), &commit(1), Digest::of(b"two"));
+    shown(&source);
+    let mut source = running();
+    let now = source.next_deadline();
+    source.poll(now).unwrap();
+    source.poll(now + Duration::from_secs(30));
+    shown(&source);
+    let refused = source.accept_history(now, "main").unwrap_err().to_string();
+    assert!(manual.contains(&format!("```text\n{refused}\n```")), "{refused}");
+}

@@ -178,6 +178,10 @@ pub(super) fn fetch(
     known: Option<CommitHash>,
 ) -> Result<Option<Oid>, Problem> {
     forget_lock(repository, reference);
+    // libgit2 takes a path that is not there for a URL, and would speak of its protocol.
+    if let Some(Err(error)) = super::commit::path_of(&remote.url).map(std::fs::metadata) {
+        return Err(Problem::new(Code::FetchFailed, format!("{}: {error}", shown(&remote.url))));
+    }
     let described = |error: git2::Error| describe(remote, &error, Code::FetchFailed);
     let mut connection = repository.remote_anonymous(&remote.url).map_err(described)?;
     let head = {

@@ -254,7 +254,7 @@ fn graft(
 }
 
 /// The path of a repository on this host.
-fn path_of(url: &str) -> Option<std::path::PathBuf> {
+pub(super) fn path_of(url: &str) -> Option<std::path::PathBuf> {
     if let Some(path) = url.strip_prefix("file://") {
         return Some(path.into());
     }
