@@ -235,6 +235,10 @@ impl Beat {
         if clock::now() >= host.limits_at {
             self.set_limits(host);
         }
+        if let Some(skewed) = self.gossip.skewed_anew() {
+            self.desk.say(Message::Skewed(skewed));
+            host.dirty = true;
+        }
         self.hand_words(host);
         self.report(host);
     }
@@ -317,7 +321,7 @@ impl Beat {
             Action::OnLoopback(vips) => {
                 // Before the first is there: the kernel answers for what is on `lo` else.
                 if host.on_loopback.is_empty() {
-                    host.packets.keys().for_each(|name| prepare(name, true));
+                    host.packets.keys().for_each(|name| self.prepare(name, true));
                 }
                 host.on_loopback = vips.clone();
                 self.hands.give(Task::OnLoopback { wanted: vips, gone: Vec::new() });
@@ -355,6 +359,15 @@ impl Beat {
         {
             host.resolved_at.insert(datagram.to.clone(), now);
             tracing::debug!(peer = %datagram.to, "its hardware address is asked for anew");
+        }
+    }
+
+    fn prepare(&self, interface: &InterfaceName, vips_on_loopback: bool) {
+        match prepare_interface(interface, vips_on_loopback) {
+            Ok(changed) if changed.is_empty() => {}
+            // To be put back by an orderly stop.
+            Ok(changed) => self.desk.say(Message::Settings(changed)),
+            Err(error) => tracing::warn!(%error, "a setting of the kernel could not be made"),
         }
     }
 
@@ -422,7 +435,7 @@ impl Beat {
         for name in interfaces.keys() {
             let Some(index) = indices.get(name) else { continue };
             if !host.packets.contains_key(name) {
-                prepare(name, !host.on_loopback.is_empty());
+                self.prepare(name, !host.on_loopback.is_empty());
                 match PacketSocket::open(name, *index) {
                     Ok(socket) => {
                         let here = host.wanted.iter().filter(|(_, (interface, _))| interface == name);
@@ -579,12 +592,6 @@ impl Beat {
             host.reported_at = now;
             self.desk.say(Message::Report(Box::new(self.engine.report(now))));
         }
-    }
-}
-
-fn prepare(interface: &InterfaceName, vips_on_loopback: bool) {
-    if let Err(error) = prepare_interface(interface, vips_on_loopback) {
-        tracing::warn!(%error, "a setting of the kernel could not be made");
     }
 }
 

@@ -21,6 +21,7 @@ use crate::membership::protocol::Outgoing;
 use crate::name::{ClusterName, NodeName};
 use crate::wire::key::KeyRing;
 use crate::wire::seal::{GOODBYE, MAX_DATAGRAM, Opener, Sealer};
+use crate::wire::version::{Skew, Tongues, Versions};
 
 /// The port.
 pub struct Gossip {
@@ -32,13 +33,20 @@ pub struct Gossip {
     /// Nothing until the cluster's name is known, from the first revision.
     seal: Option<(ClusterName, Sealer, Opener)>,
     book: BTreeMap<NodeName, SocketAddr>,
+    tongues: Tongues,
     buffer: Vec<u8>,
     counters: Arc<Counters>,
 }
 
 impl Gossip {
     /// Opens the socket.
-    pub fn open(bind: SocketAddr, me: NodeName, ring: KeyRing, counters: Arc<Counters>) -> Result<Self, HostError> {
+    pub fn open(
+        bind: SocketAddr,
+        me: NodeName,
+        ring: KeyRing,
+        versions: Versions,
+        counters: Arc<Counters>,
+    ) -> Result<Self, HostError> {
         let explain = |error: io::Error| HostError::bind(format!("UDP {bind} (gossip.bind)"), &error);
         let socket = UdpSocket::bind(bind).map_err(explain)?;
         socket.set_nonblocking(true).map_err(explain)?;
@@ -52,6 +60,7 @@ impl Gossip {
             salt,
             seal: None,
             book: BTreeMap::new(),
+            tongues: Tongues::new(versions),
             buffer: vec![0; MAX_DATAGRAM + 1],
             counters,
         })
@@ -63,6 +72,7 @@ impl Gossip {
         let cluster = &desired.cluster.name;
         if self.seal.as_ref().is_none_or(|(known, _, _)| known != cluster) {
             let sealer = Sealer::new(self.ring.sending(), cluster, self.me.clone(), self.salt);
+            let sealer = sealer.speaking(self.tongues.newest());
             let opener = Opener::new(self.ring.clone(), cluster.clone());
             self.seal = Some((cluster.clone(), sealer, opener));
         }
@@ -96,6 +106,10 @@ impl Gossip {
                 Counters::count(&self.counters.refused);
                 continue;
             };
+            if !self.tongues.heard(&opened.sender, opened.version, opened.newest) {
+                Counters::count(&self.counters.refused);
+                continue;
+            }
             let Ok(heartbeat) = Heartbeat::from_bytes(&opened.payload) else {
                 Counters::count(&self.counters.refused);
                 continue;
@@ -115,10 +129,16 @@ impl Gossip {
         }
     }
 
+    /// Peers whose build is too far from this one's, where that changed since it was asked last.
+    pub fn skewed_anew(&mut self) -> Option<Vec<Skew>> {
+        Some(self.tongues.skewed_anew()?.values().cloned().collect())
+    }
+
     /// Sends one. What cannot be sent is as good as lost on the way, and asked for again.
     pub fn send(&mut self, datagram: &Outgoing) {
         let (Some((_, sealer, _)), Some(to)) = (&mut self.seal, self.book.get(&datagram.to)) else { return };
-        let sealed = sealer.seal(datagram.epoch, datagram.counter, &datagram.heartbeat.to_bytes());
+        let version = self.tongues.to(&datagram.to);
+        let sealed = sealer.seal_as(version, datagram.epoch, datagram.counter, &datagram.heartbeat.to_bytes());
         if self.socket.send_to(&sealed, to).is_ok() {
             self.counters.sent.fetch_add(1, Ordering::Relaxed);
             if datagram.heartbeat.flags.has(Flags::ANSWER_ME) {
@@ -135,10 +155,13 @@ impl Gossip {
         peers: impl Iterator<Item = &'a NodeName>,
     ) -> Option<KeeperState> {
         let (_, sealer, _) = self.seal.as_mut()?;
-        let datagram = sealer.seal(epoch, GOODBYE, &words.to_bytes());
+        let words = words.to_bytes();
         let goodbyes = peers
-            .filter_map(|peer| self.book.get(peer))
-            .map(|to| Goodbye { to: *to, datagram: datagram.clone() })
+            .filter_map(|peer| Some((peer, self.book.get(peer)?)))
+            .map(|(peer, to)| {
+                let datagram = sealer.seal_as(self.tongues.to(peer), epoch, GOODBYE, &words);
+                Goodbye { to: *to, datagram }
+            })
             .collect();
         Some(KeeperState { from: self.bind.ip(), goodbyes })
     }

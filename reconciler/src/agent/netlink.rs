@@ -682,6 +682,8 @@ impl AsFd for Monitor {
 pub struct Setting {
     /// Its name as `sysctl` writes it.
     pub name: String,
+    /// Where it is.
+    pub path: String,
     /// What it was.
     pub old: String,
     /// What it is now.
@@ -713,8 +715,21 @@ pub fn prepare_interface(interface: &InterfaceName, vips_on_loopback: bool) -> R
         // Higher is stricter, for all three.
         if old.parse::<i32>().ok() < new.parse().ok() {
             std::fs::write(&path, new).map_err(explain)?;
-            changed.push(Setting { name: format!("net.{family}.conf.{interface}.{key}"), old: old.to_owned(), new });
+            let name = format!("net.{family}.conf.{interface}.{key}");
+            changed.push(Setting { name, path, old: old.to_owned(), new });
         }
     }
     Ok(changed)
+}
+
+/// Puts settings back that nobody has changed since this program did: path, what it was, what we made of it.
+pub fn restore_settings<'a>(settings: impl Iterator<Item = (&'a str, &'a str, &'a str)>) {
+    for (path, old, new) in settings {
+        // An interface that is gone took its settings along.
+        if std::fs::read_to_string(path).is_ok_and(|now| now.trim() == new)
+            && let Err(error) = std::fs::write(path, old)
+        {
+            tracing::warn!(path, %error, "a setting of the kernel could not be put back");
+        }
+    }
 }

@@ -16,6 +16,7 @@ use super::desk::{Answer, Desk, Moved, Order, Published};
 use super::git::protocol::History;
 use super::git::{GitPort, Outcome};
 use super::keyfile::KeyFile;
+use super::netlink::Setting;
 use super::state::State;
 use super::watch::Watch;
 use crate::digest::Digest;
@@ -29,10 +30,11 @@ use crate::source::problem::{Code, Problem};
 use crate::source::{Load, Seen, Source, UNASKED};
 use crate::status::condition::{Condition, carry_over};
 use crate::status::scribe::{Scribe, Written, elect};
-use crate::status::snapshot::{MemberState, Snapshot};
+use crate::status::snapshot::{MemberState, Note, Snapshot};
 use crate::status::wall::Wall;
 use crate::time::Instant;
 use crate::vip::Vip;
+use crate::wire::version::Skew;
 
 /// The last moves of a VIP that are remembered.
 const MOVES: usize = 8;
@@ -48,6 +50,10 @@ pub enum Message {
     Report(Box<Report>),
     /// The identity grew.
     Epoch(u64),
+    /// Builds of these peers are too far from this one's.
+    Skewed(Vec<Skew>),
+    /// Settings of the kernel were changed.
+    Settings(Vec<Setting>),
     /// A peer has a generation that this node lacks.
     PeerHas(Digest),
     /// A job of git ended.
@@ -98,6 +104,7 @@ struct Memory {
     member_since: BTreeMap<NodeName, (MemberState, Wall)>,
     moves: BTreeMap<Vip, Vec<Moved>>,
     descent: Descent,
+    skewed: Vec<Skew>,
 }
 
 impl Office {
@@ -130,6 +137,18 @@ impl Office {
             Message::Epoch(epoch) => {
                 if let Err(problem) = self.state.keep_epoch(epoch) {
                     tracing::warn!(%problem, "the epoch cannot be kept");
+                }
+            }
+            Message::Skewed(skewed) => {
+                for skew in &skewed {
+                    tracing::error!("{skew}");
+                }
+                memory.skewed = skewed;
+            }
+            Message::Settings(changed) => {
+                let changed = changed.into_iter().map(|it| (it.path, (it.old, it.new.to_owned()))).collect();
+                if let Err(problem) = self.state.keep_settings(changed) {
+                    tracing::warn!(%problem, "what the kernel's settings were cannot be kept");
                 }
             }
             Message::PeerHas(_) => self.source.reconcile(now),
@@ -355,6 +374,9 @@ impl Office {
                 *known = (member.state, wall);
             }
             member.since = known.1;
+            if let Some(skew) = memory.skewed.iter().find(|skew| skew.peer == member.node) {
+                member.note = Some(Note::new("ProtocolSkew", skew.to_string()));
+            }
         }
         for vip in &mut snapshot.vips {
             let known = memory.since.entry(vip.vip).or_insert((vip.actual.clone(), wall));

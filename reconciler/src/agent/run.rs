@@ -21,7 +21,7 @@ use super::hooks::Hooks;
 use super::keeper::Keeper;
 use super::keyfile::KeyFile;
 use super::manager::{self, Manager};
-use super::netlink::{Monitor, Netlink};
+use super::netlink::{Monitor, Netlink, restore_settings};
 use super::nft::Gate;
 use super::office::{Message, Office};
 use super::state::State;
@@ -37,6 +37,7 @@ use crate::name::NodeName;
 use crate::source::problem::{Code, Problem};
 use crate::source::{Config, Source};
 use crate::status::scribe::Scribe;
+use crate::wire::version::Versions;
 
 /// A daemon that stops lingers so long at most.
 const LINGER_AT_STOP: Duration = Duration::from_secs(2);
@@ -94,8 +95,12 @@ pub fn node_name(file: &AgentFile) -> Result<NodeName, CannotRun> {
     })
 }
 
-/// Runs until `stop` says so.
-pub fn run(file: &AgentFile, serve: impl FnOnce(Desk) -> Result<Server, CannotRun>) -> Result<(), CannotRun> {
+/// Runs until `stop` says so, and speaks these versions of the protocol.
+pub fn run(
+    file: &AgentFile,
+    versions: Versions,
+    serve: impl FnOnce(Desk) -> Result<Server, CannotRun>,
+) -> Result<(), CannotRun> {
     let me = node_name(file)?;
     let state = Arc::new(State::open(&file.state_dir)?);
     let keys = KeyFile::new(&file.gossip.key_file);
@@ -129,7 +134,7 @@ pub fn run(file: &AgentFile, serve: impl FnOnce(Desk) -> Result<Server, CannotRu
     let seed = epoch ^ u64::from(std::process::id());
 
     let (desk, inbox) = Desk::new();
-    let gossip = Gossip::open(file.gossip.bind, me.clone(), ring, desk.counters.clone())?;
+    let gossip = Gossip::open(file.gossip.bind, me.clone(), ring, versions, desk.counters.clone())?;
     let server = serve(desk.clone())?;
     let keeper = Keeper::spawn()?;
     let monitor = Monitor::open()?;
@@ -182,7 +187,7 @@ pub fn run(file: &AgentFile, serve: impl FnOnce(Desk) -> Result<Server, CannotRu
         monitor,
         hands,
         keeper,
-        state,
+        state: state.clone(),
         allow: file.allow.clone(),
         desk: desk.clone(),
         inlet: inlet.clone(),
@@ -224,6 +229,9 @@ pub fn run(file: &AgentFile, serve: impl FnOnce(Desk) -> Result<Server, CannotRu
     drop(checks);
     desk.say(Message::Stop);
     let _ = office.join();
+    let settings = state.settings();
+    restore_settings(settings.iter().map(|(path, (old, new))| (path.as_str(), old.as_str(), new.as_str())));
+    state.forget_settings();
     // A hook that goes on for longer does so without us.
     let _ = hooks_ended.recv_timeout(HOOKS_AT_STOP);
     tracing::info!("stopped");

@@ -8,6 +8,7 @@
 //!           desired        the last good state: revision and Desired
 //!           phase          bytes of the engine; on disk before it is told to anybody
 //!           epoch          the highest epoch used
+//!           settings       what the kernel's settings were before this program changed them
 //!           mirror.git/    the git port's
 //!           home/          the git port's
 //! ```
@@ -15,6 +16,7 @@
 //! A file is written beside its place, flushed, put in place by rename, and the directory is flushed: after a
 //! power cut there is the old one or the new one. Each begins with the digest of what follows.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -137,6 +139,25 @@ impl State {
         self.write("epoch", &epoch.to_be_bytes())
     }
 
+    /// The kernel's settings that this program changed: path, and what it was and became. None where the file is damaged.
+    pub fn settings(&self) -> BTreeMap<String, (String, String)> {
+        let bytes = self.read("settings").ok().flatten().unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    /// Keeps settings that were changed. What is kept already stays: that was before the first change.
+    pub fn keep_settings(&self, changed: BTreeMap<String, (String, String)>) -> Result<(), Problem> {
+        let mut kept = changed;
+        kept.extend(self.settings());
+        let bytes = serde_json::to_vec(&kept).map_err(|error| unusable(&self.path, "written", &error.into()))?;
+        self.write("settings", &bytes)
+    }
+
+    /// They were put back.
+    pub fn forget_settings(&self) {
+        let _ = fs::remove_file(self.path.join("settings"));
+    }
+
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Problem> {
         let path = self.path.join(name);
         let bytes = match fs::read(&path) {
@@ -203,6 +224,21 @@ mod tests {
         assert_eq!(state.epoch(), Ok(Some(1_777_896_000_000)));
         let good = state.last_good().unwrap().unwrap();
         assert_eq!((good.revision, good.desired), (revision, desired()));
+    }
+
+    #[test]
+    fn a_setting_is_remembered_as_it_was_before_the_first_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let change = |path: &str, old: &str| BTreeMap::from([(path.to_owned(), (old.to_owned(), "2".to_owned()))]);
+        state.keep_settings(change("eth0", "0")).unwrap();
+        // Killed and started again: what is found now is our own doing.
+        state.keep_settings(change("eth0", "1")).unwrap();
+        state.keep_settings(change("eth1", "1")).unwrap();
+        let kept: Vec<(String, String)> = state.settings().into_iter().map(|(path, (old, _))| (path, old)).collect();
+        assert_eq!(kept, [("eth0".to_owned(), "0".to_owned()), ("eth1".to_owned(), "1".to_owned())]);
+        state.forget_settings();
+        assert!(state.settings().is_empty());
     }
 
     #[test]

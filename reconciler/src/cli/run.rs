@@ -13,6 +13,7 @@ use super::exit::Exit;
 use crate::agent::run::CannotRun;
 use crate::agent::{http, run, webhook};
 use crate::manifest::agent_file::{DEFAULT_PATH, Source};
+use crate::wire::version::{NEWEST, Versions};
 
 /// Run the daemon on this node
 ///
@@ -23,6 +24,9 @@ pub struct Run {
     /// The node's own file
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
     config: PathBuf,
+    /// Speak as a build whose newest version of the protocol is this one, to try an upgrade before there is one
+    #[arg(long, value_name = "VERSION", hide = true, default_value_t = NEWEST, value_parser = clap::value_parser!(u8).range(1..))]
+    protocol: u8,
 }
 
 /// Runs until it is told to stop.
@@ -50,5 +54,5 @@ fn start(args: &Run) -> Result<(), CannotRun> {
         Source::Git(git) => git.webhook.as_ref().map(webhook::open).transpose()?,
         Source::Directory(_) => None,
     };
-    run::run(&file, move |desk| http::start(desk, address, &control, hook))
+    run::run(&file, Versions::up_to(args.protocol), move |desk| http::start(desk, address, &control, hook))
 }

@@ -9,3 +9,4 @@ pub mod frame;
 pub mod key;
 pub mod ndp;
 pub mod seal;
+pub mod version;

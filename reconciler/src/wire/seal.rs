@@ -6,16 +6,19 @@
 //! that per peer and drops what is not.
 //!
 //! ```text
-//!  0       4    5     6        10             18      26        34           50         50+n
-//!  | magic | v  | n   | key id | cluster tag  | epoch | counter | boot salt  | sender   | sealed payload, tag
-//!  | rvip  | 1  | u8  | u32    | sha256[..8]  | u64   | u64     | 16 bytes   | n bytes  | ChaCha20-Poly1305
+//!  0       4    5    6     7        11             19      27        35           51         51+n
+//!  | magic | v  | to | n   | key id | cluster tag  | epoch | counter | boot salt  | sender   | sealed payload, tag
+//!  | rvip  | u8 | u8 | u8  | u32    | sha256[..8]  | u64   | u64     | 16 bytes   | n bytes  | ChaCha20-Poly1305
 //! ```
 //!
 //! All numbers are big-endian. What stands before the payload is in the clear and authenticated. The key is
-//! HKDF-SHA256 (RFC 5869) of the shared secret, with the boot salt as salt and cluster, sender and epoch as info; the
-//! nonce (RFC 8439, section 2.8) is the counter. So one key seals for one sender, boot and epoch, and
+//! HKDF-SHA256 (RFC 5869) of the shared secret, with the boot salt as salt and version, cluster, sender and epoch as
+//! info; the nonce (RFC 8439, section 2.8) is the counter. So one key seals for one sender, boot, epoch and version, and
 //! within these a counter is used once: [`Sealer`] insists. No pair of key and nonce ever comes twice,
 //! also after a crash with loss of memory, as each boot draws a new salt.
+//!
+//! `v` is the version of the protocol that the payload is written in, `to` the newest that the sender speaks
+//! ([`version`](super::version)). The envelope itself is the same in all versions.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +30,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 
 use super::key::{Key, KeyId, KeyRing};
+use super::version::NEWEST;
 use crate::digest::Digest;
 use crate::name::{ClusterName, NodeName};
 
@@ -36,11 +40,8 @@ pub const GOODBYE: u64 = u64::MAX;
 pub const MAX_DATAGRAM: usize = 16 * 1024;
 /// The longest payload that fits, whatever the sender's name.
 pub const MAX_PAYLOAD: usize = MAX_DATAGRAM - HEADER - 253 - TAG;
-/// The protocol version that is spoken, and the only one understood.
-pub const VERSION: u8 = 1;
-
 const MAGIC: [u8; 4] = *b"rvip";
-const HEADER: usize = 50;
+const HEADER: usize = 51;
 const TAG: usize = 16;
 
 /// Senders whose derived keys are kept; more than a cluster has nodes.
@@ -52,12 +53,13 @@ mod field {
 
     pub const MAGIC: Range<usize> = 0..4;
     pub const VERSION: usize = 4;
-    pub const NAME_LEN: usize = 5;
-    pub const KEY: Range<usize> = 6..10;
-    pub const CLUSTER: Range<usize> = 10..18;
-    pub const EPOCH: Range<usize> = 18..26;
-    pub const COUNTER: Range<usize> = 26..34;
-    pub const SALT: Range<usize> = 34..50;
+    pub const NEWEST: usize = 5;
+    pub const NAME_LEN: usize = 6;
+    pub const KEY: Range<usize> = 7..11;
+    pub const CLUSTER: Range<usize> = 11..19;
+    pub const EPOCH: Range<usize> = 19..27;
+    pub const COUNTER: Range<usize> = 27..35;
+    pub const SALT: Range<usize> = 35..51;
 }
 
 /// Why a datagram was dropped. Counted, not logged.
@@ -69,8 +71,6 @@ pub enum Drop {
     TooLong,
     /// Not ours at all.
     BadMagic,
-    /// Another version of the protocol.
-    Version(u8),
     /// Of another cluster, by its tag.
     OtherCluster,
     /// Sealed with a key that is not accepted.
@@ -88,7 +88,6 @@ impl Drop {
             Self::TooShort => "too_short",
             Self::TooLong => "too_long",
             Self::BadMagic => "bad_magic",
-            Self::Version(_) => "version",
             Self::OtherCluster => "other_cluster",
             Self::UnknownKey(_) => "unknown_key",
             Self::BadName => "bad_name",
@@ -103,7 +102,6 @@ impl fmt::Display for Drop {
             Self::TooShort => f.write_str("too short"),
             Self::TooLong => f.write_str("too long"),
             Self::BadMagic => f.write_str("not a rendezvip datagram"),
-            Self::Version(version) => write!(f, "protocol version {version}, this node speaks {VERSION}"),
             Self::OtherCluster => f.write_str("of another cluster"),
             Self::UnknownKey(id) => write!(f, "sealed with key {id}, which is not accepted here"),
             Self::BadName => f.write_str("the sender's name is not a node name"),
@@ -119,6 +117,10 @@ impl std::error::Error for Drop {}
 pub struct Opened {
     /// Who sealed it.
     pub sender: NodeName,
+    /// The version of the protocol that the payload is written in.
+    pub version: u8,
+    /// The newest version that the sender speaks.
+    pub newest: u8,
     /// The sender's epoch.
     pub epoch: u64,
     /// The sender's counter; [`GOODBYE`] is the last word of its epoch.
@@ -143,12 +145,20 @@ fn derive(
     cluster: &ClusterName,
     sender: &NodeName,
     epoch: u64,
+    version: u8,
 ) -> ChaCha20Poly1305 {
     let (cluster, sender) = (cluster.as_str().as_bytes(), sender.as_str().as_bytes());
     let mut key = [0; 32];
     Hkdf::<Sha256>::new(Some(salt), secret)
         .expand_multi_info(
-            &[b"rendezvip", &[cluster.len() as u8], cluster, &[sender.len() as u8], sender, &epoch.to_be_bytes()],
+            &[
+                b"rendezvip",
+                &[version, cluster.len() as u8],
+                cluster,
+                &[sender.len() as u8],
+                sender,
+                &epoch.to_be_bytes(),
+            ],
             &mut key,
         )
         .expect("32 bytes are less than the 255 hashes that RFC 5869 allows");
@@ -168,9 +178,11 @@ pub struct Sealer {
     tag: ClusterTag,
     sender: NodeName,
     salt: [u8; 16],
-    derived: Option<(u64, ChaCha20Poly1305)>,
+    /// The newest version that this node speaks.
+    newest: u8,
+    derived: Option<(u64, u8, ChaCha20Poly1305)>,
     last: Option<Sealed>,
-    goodbyes: BTreeMap<KeyId, Sealed>,
+    goodbyes: BTreeMap<(KeyId, u8), Sealed>,
 }
 
 /// What was sealed last, to see that no counter is used for two contents.
@@ -184,6 +196,7 @@ impl Sealer {
     /// `boot_salt` is fresh random bytes at each boot.
     pub fn new(key: &Key, cluster: &ClusterName, sender: NodeName, boot_salt: [u8; 16]) -> Self {
         Self {
+            newest: NEWEST,
             secret: key.clone(),
             cluster: cluster.clone(),
             tag: cluster_tag(cluster),
@@ -195,6 +208,13 @@ impl Sealer {
         }
     }
 
+    /// Tells that this node speaks up to this version.
+    #[must_use]
+    pub fn speaking(mut self, newest: u8) -> Self {
+        self.newest = newest;
+        self
+    }
+
     /// Seals with `key` from now on. Goodbyes handed to the keeper before stay as they are.
     pub fn use_key(&mut self, key: &Key) {
         if self.secret != *key {
@@ -203,7 +223,15 @@ impl Sealer {
         }
     }
 
-    /// The datagram that carries `payload`.
+    /// The datagram that carries `payload`, written in the newest version.
+    ///
+    /// # Panics
+    /// As [`Sealer::seal_as`].
+    pub fn seal(&mut self, epoch: u64, counter: u64, payload: &[u8]) -> Vec<u8> {
+        self.seal_as(self.newest, epoch, counter, payload)
+    }
+
+    /// The datagram that carries `payload`, which is written in this version.
     ///
     /// The counter grows over the whole boot, across epochs; [`GOODBYE`] stands beside it, once an epoch. Asking
     /// again for the datagram sealed last gives the same bytes.
@@ -211,12 +239,12 @@ impl Sealer {
     /// # Panics
     /// If a counter is not above the last one, if it comes again with another payload, or if the payload is longer
     /// than [`MAX_PAYLOAD`]: the first two would give the key stream away.
-    pub fn seal(&mut self, epoch: u64, counter: u64, payload: &[u8]) -> Vec<u8> {
+    pub fn seal_as(&mut self, version: u8, epoch: u64, counter: u64, payload: &[u8]) -> Vec<u8> {
         assert!(payload.len() <= MAX_PAYLOAD, "a payload of {} bytes does not fit a datagram", payload.len());
         let name = self.sender.as_str().as_bytes();
         let mut datagram = Vec::with_capacity(HEADER + name.len() + payload.len() + TAG);
         datagram.extend_from_slice(&MAGIC);
-        datagram.extend_from_slice(&[VERSION, name.len() as u8]);
+        datagram.extend_from_slice(&[version, self.newest, name.len() as u8]);
         datagram.extend_from_slice(&self.secret.id().0.to_be_bytes());
         datagram.extend_from_slice(&self.tag);
         datagram.extend_from_slice(&epoch.to_be_bytes());
@@ -227,10 +255,10 @@ impl Sealer {
         datagram.extend_from_slice(payload);
 
         let cipher = match &self.derived {
-            Some((of, cipher)) if *of == epoch => cipher,
+            Some((of, as_version, cipher)) if (*of, *as_version) == (epoch, version) => cipher,
             _ => {
-                let cipher = derive(self.secret.secret(), &self.salt, &self.cluster, &self.sender, epoch);
-                &self.derived.insert((epoch, cipher)).1
+                let cipher = derive(self.secret.secret(), &self.salt, &self.cluster, &self.sender, epoch, version);
+                &self.derived.insert((epoch, version, cipher)).2
             }
         };
         let (header, sealed) = datagram.split_at_mut(body);
@@ -239,7 +267,7 @@ impl Sealer {
             .expect("RFC 8439 seals up to 256 GiB");
         datagram.extend_from_slice(&tag);
 
-        let key = self.secret.id();
+        let key = (self.secret.id(), version);
         let before = if counter == GOODBYE { self.goodbyes.get(&key) } else { self.last.as_ref() };
         let fresh = before.is_none_or(|before| match counter {
             GOODBYE => epoch > before.epoch,
@@ -266,6 +294,7 @@ impl fmt::Debug for Sealer {
 struct Derived {
     salt: [u8; 16],
     epoch: u64,
+    version: u8,
     cipher: ChaCha20Poly1305,
     used: u64,
 }
@@ -308,9 +337,6 @@ impl Opener {
         if header[field::MAGIC] != MAGIC {
             return Err(Drop::BadMagic);
         }
-        if header[field::VERSION] != VERSION {
-            return Err(Drop::Version(header[field::VERSION]));
-        }
         let (name, sealed) = rest.split_at_checked(header[field::NAME_LEN].into()).ok_or(Drop::TooShort)?;
         let (body, tag) = sealed.split_last_chunk::<TAG>().ok_or(Drop::TooShort)?;
         if header[field::CLUSTER] != self.tag {
@@ -320,6 +346,7 @@ impl Opener {
         let key = self.ring.accepted(id).ok_or(Drop::UnknownKey(id))?;
         let name = std::str::from_utf8(name).map_err(|_| Drop::BadName)?;
         let sender = NodeName::new(name).map_err(|_| Drop::BadName)?;
+        let (version, newest) = (header[field::VERSION], header[field::NEWEST]);
         let salt: [u8; 16] = array(&header[field::SALT]);
         let epoch = u64::from_be_bytes(array(&header[field::EPOCH]));
         let counter = u64::from_be_bytes(array(&header[field::COUNTER]));
@@ -333,21 +360,21 @@ impl Opener {
         self.uses += 1;
         let at = (id, sender);
         match self.derived.get_mut(&at) {
-            Some(known) if known.salt == salt && known.epoch == epoch => {
+            Some(known) if known.salt == salt && known.epoch == epoch && known.version == version => {
                 open(&known.cipher)?;
                 known.used = self.uses;
             }
             // A key is kept only for what was genuine, so a forger cannot drive out the keys of others.
             _ => {
-                let cipher = derive(key.secret(), &salt, &self.cluster, &at.1, epoch);
+                let cipher = derive(key.secret(), &salt, &self.cluster, &at.1, epoch, version);
                 open(&cipher)?;
                 if self.derived.len() >= CACHE && !self.derived.contains_key(&at) {
                     self.forget_one();
                 }
-                self.derived.insert(at.clone(), Derived { salt, epoch, cipher, used: self.uses });
+                self.derived.insert(at.clone(), Derived { salt, epoch, version, cipher, used: self.uses });
             }
         }
-        Ok(Opened { sender: at.1, epoch, counter, key: id, payload })
+        Ok(Opened { sender: at.1, version, newest, epoch, counter, key: id, payload })
     }
 
     fn forget_one(&mut self) {
@@ -397,6 +424,8 @@ mod tests {
             opener().open(&datagram),
             Ok(Opened {
                 sender: node("edge-a"),
+                version: NEWEST,
+                newest: NEWEST,
                 epoch: 5,
                 counter: 6,
                 key: Key::new([7; 32]).id(),
@@ -408,7 +437,7 @@ mod tests {
     #[test]
     fn the_header_is_pinned_and_the_payload_is_not_in_the_clear() {
         let datagram = sealer().seal(0x0102_0304_0506_0708, 0x1112_1314_1516_1718, b"heartbeat");
-        let mut header = b"rvip\x01\x06".to_vec();
+        let mut header = b"rvip\x01\x01\x06".to_vec();
         header.extend(Key::new([7; 32]).id().0.to_be_bytes());
         header.extend(&Digest::of(b"lab").0[..8]);
         header.extend([1, 2, 3, 4, 5, 6, 7, 8, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18]);
@@ -452,9 +481,9 @@ mod tests {
         assert_eq!(other, Err(Drop::OtherCluster));
         let other = Opener::new(KeyRing::new(Key::new([8; 32])), lab()).open(&datagram);
         assert_eq!(other, Err(Drop::UnknownKey(Key::new([7; 32]).id())));
-        datagram[field::VERSION] = 2;
-        assert_eq!(opener().open(&datagram), Err(Drop::Version(2)));
-        datagram[field::VERSION] = VERSION;
+        datagram[field::NEWEST] = 2;
+        assert_eq!(opener().open(&datagram), Err(Drop::Forged));
+        datagram[field::NEWEST] = NEWEST;
         datagram[HEADER] = b'E';
         assert_eq!(opener().open(&datagram), Err(Drop::BadName));
         datagram[HEADER] = b'f';
@@ -478,6 +507,17 @@ mod tests {
         .collect();
         for (at, body) in bodies.iter().enumerate() {
             assert!(!bodies[at + 1..].contains(body), "{at}");
+        }
+    }
+
+    #[test]
+    fn every_version_opens_and_none_shares_a_key_stream_with_another() {
+        let mut here = sealer().speaking(7);
+        let (six, seven) = (here.seal_as(6, 1, GOODBYE, &[0; 32]), here.seal_as(7, 1, GOODBYE, &[0; 32]));
+        assert_ne!(six[HEADER + 6..], seven[HEADER + 6..]);
+        for (version, datagram) in [(6, six), (7, seven)] {
+            let opened = opener().open(&datagram).unwrap();
+            assert_eq!((opened.version, opened.newest), (version, 7));
         }
     }
 
