@@ -1,145 +1,219 @@
-//! Side by side: rendezvip and keepalived on the same segment, under the same faults, before the same client.
+//! Side by side: rendezvip, keepalived and ucarp on the same segment, under the same faults, before the same client.
 //!
-//! In: `cargo bench --bench side-by-side [-- --rounds N --only NAME --out FILE]`; keepalived in PATH. Out: a markdown
-//! table of outages, second claimants and frames a second (docs/benchmark.md).
-//! Not here: how faults are made and measured (`rendezvip::lab`).
+//! In: `cargo bench --bench side-by-side [-- OPTION…]`, see [`USAGE`]; keepalived and ucarp in PATH. Out: a line a
+//! round, and the page with its plots. Contenders take turns, each time on a segment made anew, so that whatever else
+//! the machine does hits all alike.
+//! Not here: how faults are made and measured (`rendezvip::lab`, `round`), what is made of it (`report`).
 
 mod contender;
+mod lab;
+mod plot;
 mod report;
+mod results;
+mod round;
 
-use std::process::{Command, ExitCode};
-use std::thread;
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use rendezvip::lab::{LabError, namespace, now};
+use rendezvip::lab::LabError;
 
-use contender::{Contender, Fault, Runner};
-use report::{Cell, Column};
+use contender::{Contender, Family, Fault, Runner};
+use results::{Book, Row};
+use round::PATIENCE;
 
-/// How long a fault is watched after the service is back: a second claimant would show in that time.
-const WATCH: Duration = Duration::from_secs(1);
+const USAGE: &str = "\
+usage: side-by-side [--rounds N] [--others N] [--many N] [--parts LIST] [--only NAME] [--out FOLDER] [--keep]
+  --rounds N    rounds of host death for each contender (20)
+  --others N    rounds of every other fault (half of these)
+  --many N      rounds of host death with 500 VIPs (a quarter)
+  --parts LIST  of death,others,rest,many,report; all of them unless told (report alone measures nothing)
+  --only NAME   contenders whose name begins so
+  --out FOLDER  writes the page and the rounds there (`docs`, seen from the workspace); else the page goes to stdout
+  --keep        adds to the rounds that are there";
 
-/// The longest that anybody may take; keepalived's defaults need 3 s.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Rounds on one segment, so that the start of a cluster costs less than what is measured.
+const TURN: usize = 2;
+
+/// VIPs of the rounds.
+const FEW: usize = 6;
+
+/// VIPs of `many`.
+const MANY: usize = 500;
 
 struct Options {
     rounds: usize,
-    only: Option<String>,
-    out: Option<String>,
+    others: Option<usize>,
+    many: Option<usize>,
+    parts: String,
+    only: String,
+    out: Option<PathBuf>,
+    keep: bool,
+}
+
+impl Options {
+    fn has(&self, part: &str) -> bool {
+        self.parts.split(',').any(|one| one == part)
+    }
 }
 
 fn main() -> ExitCode {
-    let options = match options(std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(problem) => {
-            eprintln!("{problem}\nusage: side-by-side [--rounds N] [--only NAME] [--out FILE]");
-            return ExitCode::from(64);
-        }
-    };
-    if !namespace::inside() {
-        return outside();
-    }
-    match bench(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    lab::main(USAGE, options, bench)
 }
 
-fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { rounds: 10, only: None, out: None };
+fn options(words: &[String]) -> Result<Options, String> {
+    let parts = "death,others,rest,many".to_owned();
+    let mut options =
+        Options { rounds: 20, others: None, many: None, parts, only: String::new(), out: None, keep: false };
+    let mut words = words.iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+        let number = |value: &String| value.parse().map_err(|_| format!("{word} needs a number, not `{value}`"));
         match word.as_str() {
-            "--rounds" => options.rounds = value()?.parse().map_err(|_| "--rounds needs a number".to_owned())?,
-            "--only" => options.only = Some(value()?),
-            "--out" => options.out = Some(value()?),
-            // What cargo hands to every benchmark.
-            "--bench" => {}
+            "--rounds" => options.rounds = number(value()?)?,
+            "--others" => options.others = Some(number(value()?)?),
+            "--many" => options.many = Some(number(value()?)?),
+            "--parts" => options.parts.clone_from(value()?),
+            "--only" => options.only.clone_from(value()?),
+            "--out" => options.out = Some(lab::folder(value()?)),
+            "--keep" => options.keep = true,
             _ => return Err(format!("unknown option {word}")),
         }
     }
     Ok(options)
 }
 
-/// Runs this program inside a lab.
-fn outside() -> ExitCode {
-    let inner = std::env::current_exe().and_then(|program| {
-        Command::new(env!("CARGO_BIN_EXE_rendezvip"))
-            .args(["lab-enter", "--"])
-            .arg(program)
-            .args(std::env::args_os().skip(1))
-            .status()
-    });
-    match inner {
-        Ok(status) if status.success() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("the lab did not start: {error}");
-            ExitCode::FAILURE
-        }
-    }
+/// A bench in progress.
+struct Bench {
+    options: Options,
+    contenders: Vec<Contender>,
+    book: Book,
 }
 
-fn bench(options: &Options) -> Result<(), LabError> {
-    let mut columns = Vec::new();
-    for contender in Contender::ALL {
-        if options.only.as_deref().is_some_and(|only| !contender.name().contains(only)) {
-            continue;
+fn bench(options: Options) -> Result<(), LabError> {
+    let mut book = options.out.as_deref().map_or_else(Book::default, |out| Book::read(out, report::ROUNDS));
+    if !options.has("report") {
+        if !options.keep {
+            lab::step("begin the book", book.forget(|_| true))?;
         }
-        if !contender.is_here() {
-            eprintln!("{}: left out, its program is not in PATH", contender.name());
-            continue;
+        lab::step("write the book", book.machine())?;
+        let mut contenders = Vec::new();
+        for contender in Contender::ALL {
+            if !contender.name().starts_with(&options.only) {
+                continue;
+            }
+            let Some(version) = contender.version() else {
+                eprintln!("{}: left out, its program is not in PATH", contender.name());
+                continue;
+            };
+            lab::step("write the book", book.fact(contender.name(), version))?;
+            contenders.push(contender);
         }
-        columns.push(measure(contender, options.rounds)?);
+        let mut bench = Bench { options, contenders, book };
+        bench.measure()?;
+        return lab::step("write the page", report::write(bench.options.out.as_deref(), &bench.book));
     }
-    let page = report::page(&columns, options.rounds);
-    println!("{page}");
-    if let Some(path) = &options.out {
-        std::fs::write(path, &page).map_err(|source| LabError::Step { what: format!("write {path}"), source })?;
-    }
-    Ok(())
+    lab::step("write the page", report::write(options.out.as_deref(), &book))
 }
 
-fn measure(contender: Contender, rounds: usize) -> Result<Column, LabError> {
-    eprintln!("{}:", contender.name());
-    let mut runner = Runner::new(contender)?;
-    let mut column = Column { contender: contender.name(), frames: 0, cells: Vec::new() };
-    if !runner.settle(PATIENCE * 2) {
-        eprintln!("  never served all VIPs\n{}", runner.log_tails());
-        return Ok(column);
-    }
-    column.frames = runner.frames_a_second(Duration::from_secs(5))?;
-    eprintln!("  frames a second a node, at rest: {}", column.frames);
-    for fault in Fault::ALL {
-        let mut cell = Cell { fault, outages: Vec::new(), doubled: 0, never: 0 };
-        for _ in 0..rounds {
-            let victim = runner.busiest();
-            let hit = runner.vips_of(victim);
-            runner.client.mark();
-            let start = now();
-            runner.strike(fault, victim)?;
-            let back = runner.moved(&hit, victim, PATIENCE);
-            thread::sleep(WATCH);
-            if back {
-                let report = runner.client.report();
-                let longest = hit.iter().filter_map(|vip| report.get(vip)).map(|one| one.longest).max();
-                cell.outages.push(longest.unwrap_or_default());
-            } else {
-                cell.never += 1;
-            }
-            cell.doubled += usize::from(!runner.bystander.overlaps(start).is_empty());
-            runner.mend(fault, victim)?;
-            if !runner.settle(PATIENCE * 2) {
-                eprintln!("  after {}: not all VIPs came back\n{}", fault.name(), runner.log_tails());
-                cell.never += 1;
-                break;
+impl Bench {
+    fn measure(&mut self) -> Result<(), LabError> {
+        let rounds = self.options.rounds;
+        let others = self.options.others.unwrap_or(rounds.div_ceil(2));
+        let many = self.options.many.unwrap_or(rounds.div_ceil(4));
+        if self.options.has("death") {
+            for turn in 0..rounds.div_ceil(TURN) {
+                let numbers = turn * TURN..((turn + 1) * TURN).min(rounds);
+                let blows: Vec<(Fault, usize)> = numbers.map(|number| (Fault::HostDeath, number + 1)).collect();
+                self.turn(turn, FEW, Family::V4, &blows)?;
             }
         }
-        eprintln!("  {}", cell.line());
-        column.cells.push(cell);
+        if self.options.has("rest") {
+            self.rest()?;
+        }
+        if self.options.has("many") {
+            let blows: Vec<(Fault, usize)> = (0..many).map(|number| (Fault::HostDeath, number + 1)).collect();
+            for family in [Family::V4, Family::V6] {
+                for (turn, blows) in blows.chunks(TURN).enumerate() {
+                    self.turn(turn, MANY, family, blows)?;
+                }
+            }
+        }
+        if self.options.has("others") {
+            for turn in 0..others {
+                let faults = Fault::ALL.into_iter().filter(|fault| *fault != Fault::HostDeath);
+                let blows: Vec<(Fault, usize)> = faults.map(|fault| (fault, turn + 1)).collect();
+                self.turn(turn, FEW, Family::V4, &blows)?;
+            }
+        }
+        Ok(())
     }
-    Ok(column)
+
+    /// These faults for every contender, each on a segment of its own; whoever begins is another one each time.
+    fn turn(&mut self, turn: usize, vips: usize, family: Family, blows: &[(Fault, usize)]) -> Result<(), LabError> {
+        let mut contenders = self.contenders.clone();
+        if vips > FEW {
+            // The defaults of the slow ones do not change with the VIPs.
+            contenders.retain(|one| !matches!(one, Contender::Keepalived | Contender::Ucarp));
+        }
+        if contenders.is_empty() {
+            return Ok(());
+        }
+        let first = turn % contenders.len();
+        contenders.rotate_left(first);
+        for contender in contenders {
+            let mut runner = self.settled(contender, vips, family)?;
+            for (fault, number) in blows.iter().filter(|(fault, _)| fault.strikes(contender)) {
+                let Some(well) = &mut runner else { break };
+                let (row, is_well) = round::round(well, *fault, *number)?;
+                self.add(row)?;
+                if !is_well {
+                    eprintln!("  after {}: not well again\n{}", fault.name(), well.log_tails());
+                    let row = Row::new(contender.name(), "not well again", vips, family.name(), *number);
+                    self.add(row.with(&fault.name().replace(' ', "-"), 1))?;
+                    runner = self.settled(contender, vips, family)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn settled(&mut self, contender: Contender, vips: usize, family: Family) -> Result<Option<Runner>, LabError> {
+        let runner = Runner::new(contender, vips, family)?;
+        if runner.settle(PATIENCE * 2) {
+            return Ok(Some(runner));
+        }
+        eprintln!("  {}: never served all {vips} VIPs\n{}", contender.name(), runner.log_tails());
+        self.add(Row::new(contender.name(), "never served", vips, family.name(), 1))?;
+        Ok(None)
+    }
+
+    /// Frames that a node sends at rest, by the number of VIPs.
+    fn rest(&mut self) -> Result<(), LabError> {
+        /// Adverts of a second are counted to a few percent, and one refresh of the switches' tables is in it as a rule.
+        const OVER: Duration = Duration::from_secs(20);
+        for vips in [1, FEW, 100, MANY] {
+            for contender in self.contenders.clone() {
+                let counts = match contender {
+                    Contender::Rendezvip | Contender::KeepalivedTuned => true,
+                    // A process a VIP a node.
+                    Contender::Ucarp => vips <= 100,
+                    Contender::RendezvipFast | Contender::Keepalived => vips == FEW,
+                };
+                if !counts {
+                    continue;
+                }
+                if let Some(runner) = self.settled(contender, vips, Family::V4)? {
+                    let frames = runner.frames(OVER)?;
+                    let row = Row::new(contender.name(), "at rest", vips, Family::V4.name(), 1);
+                    self.add(row.with("frames", frames).with("seconds", OVER.as_secs()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, row: Row) -> Result<(), LabError> {
+        lab::step("write a round", self.book.add(row))
+    }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSliceMut};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -129,6 +129,8 @@ struct Heard {
 struct Shared {
     heard: Mutex<Heard>,
     changed: Condvar,
+    /// Microseconds between two questions for a VIP, where it is not [`INTERVAL`].
+    pace: AtomicU64,
     paused: AtomicBool,
     ended: AtomicBool,
 }
@@ -164,6 +166,11 @@ impl Bystander {
     /// Asks for these VIPs, and no others, from now on; claims of any other address are not kept.
     pub fn watch(&self, vips: &BTreeSet<IpAddr>) {
         self.shared.lock().vips.clone_from(vips);
+    }
+
+    /// Asks for each VIP this often from now on, instead of each [`INTERVAL`]; what nobody asked for is heard at once.
+    pub fn pace(&self, pace: Duration) {
+        self.shared.pace.store(u64::try_from(pace.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Stops asking, or goes on; it listens all the time.
@@ -292,49 +299,64 @@ impl Wire {
 }
 
 fn watch(shared: &Shared, wire: &Wire, addresses: [IpAddr; 2]) {
+    /// Answers to so many questions fit the receive buffer many times over.
+    const BURST: usize = 256;
     let mut tick = now();
-    let mut buffer = [0; 2048];
     while !shared.ended.load(Ordering::Relaxed) {
         if !shared.paused.load(Ordering::Relaxed) {
-            let vips = {
+            let vips: Vec<IpAddr> = {
                 let mut heard = shared.lock();
                 heard.rounds.push(now());
-                heard.vips.clone()
+                heard.vips.iter().copied().collect()
             };
-            for vip in vips {
-                let Some(address) = addresses.into_iter().find(|address| address.is_ipv4() == vip.is_ipv4()) else {
-                    continue;
-                };
-                if let Some(frame) = question(Asker { mac: wire.mac, address }, vip, None) {
-                    // A question that the kernel has no room for is asked again at the next tick.
-                    let _ = wire.send(&frame);
-                }
+            for some in vips.chunks(BURST) {
+                some.iter().for_each(|vip| ask(wire, addresses, *vip));
+                listen(shared, wire);
             }
         }
-        tick = (tick + INTERVAL).max(now());
+        let pace = match shared.pace.load(Ordering::Relaxed) {
+            0 => INTERVAL,
+            micros => Duration::from_micros(micros),
+        };
+        tick = (tick + pace).max(now());
         loop {
             let left = tick.since(now());
-            if left.is_zero() {
+            if left.is_zero() || shared.ended.load(Ordering::Relaxed) {
                 break;
             }
             let mut fds = [PollFd::new(wire.socket.as_fd(), PollFlags::POLLIN)];
-            let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(left)), None);
-            let mut heard = shared.lock();
-            let before = heard.seen.len();
-            while let Some((length, at)) = wire.receive(&mut buffer) {
-                let Some(claim) = buffer.get(..length).and_then(claim) else { continue };
-                if claim.mac != wire.mac && heard.vips.contains(&claim.address) {
-                    heard.seen.push(Seen { at, claim });
-                    heard.latest.insert((claim.address, claim.mac), at);
-                }
-            }
-            if heard.seen.len() > before {
-                shared.changed.notify_all();
-            }
-            if heard.seen.len() > KEPT {
-                heard.seen.drain(..KEPT / 2);
-            }
+            // Whoever drops it, or sets another pace, does not wait for a slow one.
+            let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(left.min(INTERVAL))), None);
+            listen(shared, wire);
         }
+    }
+}
+
+fn ask(wire: &Wire, addresses: [IpAddr; 2], vip: IpAddr) {
+    let Some(address) = addresses.into_iter().find(|address| address.is_ipv4() == vip.is_ipv4()) else { return };
+    if let Some(frame) = question(Asker { mac: wire.mac, address }, vip, None) {
+        // A question that the kernel has no room for is asked again at the next tick.
+        let _ = wire.send(&frame);
+    }
+}
+
+/// Takes what has arrived.
+fn listen(shared: &Shared, wire: &Wire) {
+    let mut buffer = [0; 2048];
+    let mut heard = shared.lock();
+    let before = heard.seen.len();
+    while let Some((length, at)) = wire.receive(&mut buffer) {
+        let Some(claim) = buffer.get(..length).and_then(claim) else { continue };
+        if claim.mac != wire.mac && heard.vips.contains(&claim.address) {
+            heard.seen.push(Seen { at, claim });
+            heard.latest.insert((claim.address, claim.mac), at);
+        }
+    }
+    if heard.seen.len() > before {
+        shared.changed.notify_all();
+    }
+    if heard.seen.len() > KEPT {
+        heard.seen.drain(..KEPT / 2);
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Layout {
     pub fast: bool,
     /// More lines for every node's own file.
     pub agent: String,
+    /// Every node reads the operator's clone as a directory; nobody follows git.
+    pub directory: bool,
 }
 
 /// A cluster, its segment and its repository.
@@ -106,9 +108,14 @@ impl Cluster {
 
     fn agent_file(&self, node: &Node) -> String {
         let (name, disk) = (node.name(), node.disk());
-        let (disk, bare, more) = (disk.display(), self.repository.bare().display(), &self.layout.agent);
+        let (disk, more) = (disk.display(), &self.layout.agent);
+        let source = if self.layout.directory {
+            format!("directory: {}", self.repository.clone_dir().display())
+        } else {
+            format!("git: {{url: {}}}", self.repository.bare().display())
+        };
         format!(
-            "apiVersion: rendezvip/v1\nkind: Agent\nnode: {name}\nsource: {{git: {{url: {bare}}}}}\n\
+            "apiVersion: rendezvip/v1\nkind: Agent\nnode: {name}\nsource: {{{source}}}\n\
              gossip: {{keyFile: {disk}/gossip.key}}\nstateDir: {disk}/state\n\
              allow: {{prefixes: [10.99.0.0/16, \"fd99::/64\"], interfaces: [eth0]}}\n{more}"
         )
