@@ -59,6 +59,11 @@ impl Contender {
         matches!(self, Self::Rendezvip | Self::RendezvipFast)
     }
 
+    /// Does it take seconds to notice anything?
+    pub const fn is_slow(self) -> bool {
+        matches!(self, Self::Keepalived | Self::Ucarp)
+    }
+
     /// What its program says that it is; None where it is not installed.
     pub fn version(self) -> Option<String> {
         let (program, argument) = match self {
@@ -395,8 +400,7 @@ impl Runner {
 
     /// Longer than any second thought of the contender.
     const fn calm(&self) -> Duration {
-        let slow = matches!(self.contender, Contender::Keepalived | Contender::Ucarp);
-        Duration::from_millis(if slow { 4_000 } else { 1_000 })
+        Duration::from_millis(if self.contender.is_slow() { 4_000 } else { 1_000 })
     }
 
     fn everybody_is_well(&self, claimed: &BTreeMap<IpAddr, Mac>) -> bool {

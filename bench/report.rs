@@ -614,7 +614,8 @@ const METHOD: &str = "
 - *A second claimant*: the bystander asks by ARP (or neighbour solicitation) who has each VIP, each 20 ms (80 ms with 500);
   counted is each round in which the old owner spoke for a VIP after its successor had, or two spoke by turns.
 - *Frames a second* are counted by the bridge's ports over 20 s, after nine seconds in which nobody asked anything.
-- Contenders take turns, on a segment made anew for each turn; who begins changes from turn to turn.
+- Contenders take turns, on a segment made anew for each turn; who begins changes from turn to turn. Those that take seconds
+  (the defaults of keepalived and ucarp) sit out every other turn of the faults that are not host death.
 - *keepalived, tuned*: one VRRPv3 instance a node, priorities 50 apart, adverts each 50 ms, real-time priority, memory locked.
   *keepalived*: the same with VRRPv2, adverts each second. *ucarp*: a process a VIP, its defaults (adverts each second, dead
   ratio 3), `--preempt`, `--shutdown`, skew 0, 50 and 100. rendezvip's fail-back is manual, so that its rounds need not wait.

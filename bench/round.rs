@@ -79,6 +79,8 @@ fn strike(runner: &mut Runner, fault: Fault, victim: &'static str, row: Row) -> 
         let outages = report.values().map(|one| micros(one.longest));
         row = row.with("outage_us", outages.clone().max().unwrap_or_default());
         row = row.with("outage_first_us", outages.min().unwrap_or_default());
+        let worst = report.values().max_by_key(|one| one.longest).and_then(|one| one.began);
+        row = row.with("outage_began_us", worst.map_or(0, |at| micros(at.since(start))));
         row = row.with("lost", report.values().map(|one| one.lost).sum());
         let taken = hit.iter().filter_map(|vip| firsts.get(vip)).map(|at| micros(at.since(start)));
         row = row.with("takeover_us", taken.clone().max().unwrap_or_default());
