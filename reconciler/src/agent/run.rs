@@ -177,7 +177,7 @@ pub fn run(
         last_good: last_good.map(|good| (good.revision, Arc::new(good.desired))),
     };
 
-    let birth = Birth { me: me.clone(), epoch, disk, at: clock::now(), without: None };
+    let birth = Birth { me: me.clone(), epoch, disk, at: clock::now(), without: Vec::new() };
     let mut engine = Engine::new(birth, Timing::default());
     engine.set_announce_rates(file.announce.rate, file.announce.refresh);
     let beat = Beat {

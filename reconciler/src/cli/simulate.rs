@@ -165,7 +165,7 @@ pub fn run(args: &Simulate) -> Exit {
             Speed::Default => Profile::Default,
             Speed::Fast => Profile::Fast,
         },
-        without: None,
+        without: Vec::new(),
         stop_at_violation: true,
         explain: args.explain,
     };

@@ -34,8 +34,8 @@ pub enum Rule {
     EvidenceIsFresh,
     /// A VIP is started only when its last owner is out or clean.
     HandedNeverAssumed,
-    /// A view's generation must be loaded before it is accepted.
-    OnlyLoadedGenerations,
+    /// An identity is named only once a majority has heard it steadily.
+    NamedWhenSteady,
 }
 
 impl Rule {
@@ -55,6 +55,6 @@ impl Rule {
         Self::LeftOutAreGone,
         Self::EvidenceIsFresh,
         Self::HandedNeverAssumed,
-        Self::OnlyLoadedGenerations,
+        Self::NamedWhenSteady,
     ];
 }

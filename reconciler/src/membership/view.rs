@@ -168,11 +168,6 @@ impl View {
     pub fn has(&self, name: &NodeName, epoch: u64) -> bool {
         self.body.members.get(name).is_some_and(|member| member.epoch == epoch)
     }
-
-    /// Do the members make a majority of the view's sets?
-    pub fn names_majority(&self) -> bool {
-        self.sets().majority(|name| self.body.members.contains_key(name))
-    }
 }
 
 impl fmt::Debug for View {

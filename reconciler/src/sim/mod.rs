@@ -6,6 +6,7 @@
 //! Everything is drawn from the seed, the rates of the faults too. A run is a row of episodes: faults
 //! for a while, under which safety is checked; then all is healed, and every VIP must be answered.
 
+mod attacks;
 mod checker;
 mod desires;
 mod faults;
@@ -15,6 +16,7 @@ mod random;
 mod report;
 mod world;
 
+pub use attacks::Attack;
 pub use report::{Outage, Report, Violation};
 
 use std::time::Duration;
@@ -40,8 +42,8 @@ pub struct Options {
     pub faults: Faults,
     /// The profile of the simulated cluster.
     pub profile: Profile,
-    /// The rule that all nodes lack.
-    pub without: Option<Rule>,
+    /// The rules that all nodes lack.
+    pub without: Vec<Rule>,
     /// Stop at the first violation.
     pub stop_at_violation: bool,
     /// Print each step after this instant, for a person who looks for a cause.
@@ -58,7 +60,7 @@ impl Default for Options {
             loss: None,
             faults: Faults::All,
             profile: Profile::Default,
-            without: None,
+            without: Vec::new(),
             stop_at_violation: false,
             explain: false,
         }
@@ -70,6 +72,8 @@ impl Default for Options {
 pub enum Faults {
     /// Every kind, uniform and aimed at view changes and changes of the declared set.
     All,
+    /// The counter-examples to the protocol's rules, one after the other; or one of them again and again.
+    Attacks(Option<Attack>),
     /// One node at a time crashes while all else is well, and comes back: for the outage's distribution.
     Crashes,
     /// One node at a time leaves as planned, and comes back.

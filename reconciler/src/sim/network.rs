@@ -43,6 +43,11 @@ impl Network {
         self.cuts.contains(&(from, to))
     }
 
+    /// What one sends reaches the other again.
+    pub fn mend_one(&mut self, from: usize, to: usize) {
+        self.cuts.remove(&(from, to));
+    }
+
     /// Every cut is mended.
     pub fn mend(&mut self) {
         self.cuts.clear();

@@ -54,6 +54,8 @@ pub(super) struct Machine {
     pub disk: Option<Sets>,
     pub disk_epoch: u64,
     pub last_good: Option<Arc<Generation>>,
+    /// It cannot reach its git server.
+    pub git_away: bool,
     /// The number of the revision it was loaded from.
     pub edition: u64,
     /// It stands still until then; what comes meanwhile waits here.

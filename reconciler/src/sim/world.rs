@@ -3,12 +3,13 @@
 //! In: options. Out: a [`Report`]. Not here: what is drawn (`faults`, `desires`), what is judged (`checker`).
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
+use super::attacks::{Attack, Strike};
 use super::checker::{Checker, Kernel};
 use super::desires::{Wish, name, vip};
 use super::faults::{Fault, Weather};
@@ -68,6 +69,15 @@ enum What {
     NextFault {
         episode: u64,
     },
+    Strike {
+        episode: u64,
+        strike: Strike,
+    },
+    /// A daemon that said that it left is gone at last, if it is still the same.
+    Exit {
+        node: usize,
+        since: Instant,
+    },
     Heal,
     Judge,
 }
@@ -120,6 +130,8 @@ pub(super) struct World {
     report: Report,
     trace: Sha256,
     coded: u64,
+    /// What befalls when a node next writes sets of an odd or an even phase to disk.
+    armed: Vec<(usize, bool, Vec<Strike>)>,
 }
 
 impl World {
@@ -134,6 +146,7 @@ impl World {
                 disk: None,
                 disk_epoch: 0,
                 last_good: Some(generation.clone()),
+                git_away: false,
                 edition: 0,
                 paused_until: None,
                 waiting: VecDeque::new(),
@@ -163,6 +176,7 @@ impl World {
             report: Report { span: options.span, ..Report::default() },
             trace: Sha256::new(),
             coded: 0,
+            armed: Vec::new(),
             options: options.clone(),
         };
         for node in 0..options.nodes {
@@ -193,7 +207,7 @@ impl World {
             match entry.what {
                 What::Happens { node, event } => self.step(node, event),
                 What::Load { node, edition, generation } => {
-                    if edition >= self.machines[node].edition {
+                    if edition >= self.machines[node].edition && !self.machines[node].git_away {
                         self.machines[node].edition = edition;
                         self.step(node, Event::Loaded(generation));
                     }
@@ -204,6 +218,16 @@ impl World {
                 What::WakeUp { node } => self.wake_up(node),
                 What::Keeper { node, epoch, words } => self.keep(node, epoch, &words),
                 What::NextFault { episode } => self.next_fault(episode),
+                What::Strike { episode, strike } => {
+                    if !self.healing && episode == self.report.episodes {
+                        self.strike(strike);
+                    }
+                }
+                What::Exit { node, since } => {
+                    if self.machines[node].up_since == since {
+                        self.stop(node, true);
+                    }
+                }
                 What::Heal => self.heal(),
                 What::Judge => self.judge(),
             }
@@ -236,11 +260,11 @@ impl World {
         let epoch = wall.max(machine.disk_epoch + 1);
         machine.disk_epoch = epoch;
         let mut disk = machine.disk.clone();
-        if self.options.without == Some(Rule::PhaseOnDisk) && disk.is_some() {
+        if self.options.without.contains(&Rule::PhaseOnDisk) && disk.is_some() {
             let first = Wish::first(self.options.nodes, self.options.vips, self.options.profile);
             disk = Some(Sets::first(first.generation().names()));
         }
-        let birth = Birth { me: name(node), epoch, disk, at: local, without: self.options.without };
+        let birth = Birth { me: name(node), epoch, disk, at: local, without: self.options.without.clone() };
         let profile =
             crate::manifest::desired::Failover { heartbeat: Duration::from_millis(100), profile: self.options.profile };
         machine.engine = Some(Engine::new(birth, Timing::new(profile)));
@@ -352,6 +376,16 @@ impl World {
         }
         let changed = actions.iter().any(|action| matches!(action, Action::Persist(_) | Action::Note(_)));
         self.at(due.max(self.now + Duration::from_micros(1)), What::Tick { node, tick });
+        let written = actions.iter().find_map(|action| match action {
+            Action::Persist(sets) => Some(sets.phase % 2 == 1),
+            _ => None,
+        });
+        if let Some(odd) = written
+            && let Some(at) = self.armed.iter().position(|(at, when, _)| *at == node && *when == odd)
+        {
+            let (_, _, then) = self.armed.swap_remove(at);
+            then.into_iter().for_each(|strike| self.strike(strike));
+        }
         self.perform(node, actions);
         if changed && !self.healing && self.random.per_mille(self.weather.aimed) {
             self.aim(node);
@@ -473,7 +507,9 @@ impl World {
                 }
             }
             Action::Left => {
-                self.stop(node, true);
+                let since = self.machines[node].up_since;
+                let teardown = Duration::from_micros(self.random.between(100, 20_000));
+                self.after(teardown, What::Exit { node, since });
             }
             Action::EndLinger(_) | Action::Note(_) | Action::Guard(_) | Action::OnLoopback(_) | Action::Transmit(_) => {
             }
@@ -568,14 +604,7 @@ impl World {
                 self.network.cut(node, other);
             }
             Fault::Isolate { inbound, outbound } => {
-                for other in all.filter(|other| *other != node) {
-                    if inbound {
-                        self.network.cut(other, node);
-                    }
-                    if outbound {
-                        self.network.cut(node, other);
-                    }
-                }
+                self.isolate(node, inbound, outbound);
             }
             Fault::Split { one_way } => {
                 let side: Vec<bool> = all.clone().map(|_| self.random.below(2) == 0).collect();
@@ -612,6 +641,89 @@ impl World {
                 self.step(node, Event::Interfaces(interfaces(usable)));
             }
         }
+    }
+
+    fn isolate(&mut self, node: usize, inbound: bool, outbound: bool) {
+        for other in (0..self.machines.len()).filter(|other| *other != node) {
+            if inbound {
+                self.network.cut(other, node);
+            }
+            if outbound {
+                self.network.cut(node, other);
+            }
+        }
+    }
+
+    fn strike(&mut self, strike: Strike) {
+        if self.options.explain {
+            println!("{:?} STRIKE {strike:?}", self.now);
+        }
+        self.disturbed_at = self.now;
+        self.checker.forget();
+        for node in 0..self.machines.len() {
+            self.excuse(node, Duration::from_secs(2));
+        }
+        match strike {
+            Strike::Cut(from, to) => self.network.cut(from, to),
+            Strike::Mend(from, to) => self.network.mend_one(from, to),
+            Strike::KillHost { node, down } => {
+                self.stop(node, true);
+                self.after(down, What::Boot { node });
+            }
+            Strike::Reinstall { node, down } => {
+                self.stop(node, true);
+                let machine = &mut self.machines[node];
+                (machine.disk, machine.disk_epoch, machine.last_good) = (None, 0, None);
+                self.after(down, What::Boot { node });
+            }
+            Strike::Leave(node) => {
+                self.step(node, Event::Leave);
+                self.after(Duration::from_millis(700), What::Boot { node });
+            }
+            Strike::Drain { node, on } => self.step(node, if on { Event::Drain } else { Event::Resume }),
+            Strike::Refuse(node) => {
+                if let Some(vip) = self.kernels[node].held.pop_first() {
+                    self.step(node, Event::Refused(vec![(vip, "refused".to_owned())]));
+                }
+            }
+            Strike::Declare { names, by, within } => {
+                let first = Wish::first(self.options.nodes, self.options.vips, self.options.profile);
+                self.wish = Wish { declared: names, edition: self.wish.edition + 1, ..first };
+                self.generation = self.wish.generation();
+                for node in by {
+                    let delay = Duration::from_micros(self.random.below(within * 1000));
+                    self.load_after(delay, node);
+                }
+            }
+            Strike::Speak(node) => {
+                if let Some(generation) = self.machines[node].last_good.clone() {
+                    self.step(node, Event::Loaded(generation));
+                }
+            }
+            Strike::GitAway { node, on } => {
+                self.machines[node].git_away = on;
+                if !on {
+                    self.load_after(Duration::ZERO, node);
+                }
+            }
+            Strike::WhenItWrites { node, odd, then } => self.armed.push((node, odd, then)),
+        }
+    }
+
+    /// A well cluster of all nodes first, then the attack, then healing.
+    fn begin_attack(&mut self, attack: Attack) {
+        let episode = self.report.episodes;
+        let nodes = self.machines.len();
+        let all: BTreeSet<usize> = (0..nodes).collect();
+        let calm = Strike::Declare { names: all.clone(), by: all, within: 50 };
+        self.after(Duration::ZERO, What::Strike { episode, strike: calm });
+        let begin = Duration::from_secs(8);
+        let mut end = begin;
+        for (at, strike) in attack.strikes(&mut self.random, nodes) {
+            end = end.max(begin + at);
+            self.after(begin + at, What::Strike { episode, strike });
+        }
+        self.after(end + Duration::from_millis(1500), What::Heal);
     }
 
     fn pause(&mut self, node: usize, span: Duration, in_step: bool) {
@@ -660,6 +772,12 @@ impl World {
                 let next = self.weather.next_in(&mut self.random);
                 self.after(next, What::NextFault { episode });
             }
+            Faults::Attacks(one) => {
+                let fit: Vec<Attack> =
+                    Attack::ALL.into_iter().filter(|attack| attack.nodes() <= self.machines.len()).collect();
+                let attack = one.unwrap_or_else(|| fit[self.random.pick(fit.len())]);
+                self.begin_attack(attack);
+            }
             Faults::Crashes | Faults::Leaves => {
                 let node = self.random.pick(self.machines.len());
                 let down = Duration::from_secs(3);
@@ -679,6 +797,7 @@ impl World {
         self.healing = true;
         self.disturbed_at = self.now;
         self.network.mend();
+        self.armed.clear();
         if self.options.faults == Faults::All {
             self.network.loss = self.options.loss.unwrap_or(0);
             self.network.twice = 0;
@@ -687,6 +806,7 @@ impl World {
         for node in 0..self.machines.len() {
             self.excuse(node, Duration::from_secs(2));
             self.machines[node].pause_in_step = None;
+            self.machines[node].git_away = false;
             if self.machines[node].paused_until.is_some() {
                 self.machines[node].paused_until = Some(self.now);
                 self.wake_up(node);

@@ -37,7 +37,8 @@ impl Protocol {
         if self.accepted.as_ref().is_some_and(|accepted| view.id() <= accepted.id()) {
             return Err(Refusal::NotHigher);
         }
-        if !view.sets().contains(&self.me) || !view.names_majority() {
+        let names_majority = self.majority(view.sets(), |name| view.members().contains_key(name));
+        if !view.sets().contains(&self.me) || !names_majority {
             return Err(Refusal::NotOurs);
         }
         if let Some(disk) = &self.disk {
@@ -49,7 +50,7 @@ impl Protocol {
         if !self.up_for_silence(now) {
             return Err(Refusal::JustBooted);
         }
-        if !self.loaded.contains(&view.body().generation) && self.keeps(Rule::OnlyLoadedGenerations) {
+        if !self.loaded.contains(&view.body().generation) {
             return Err(Refusal::Generation);
         }
         if let Some(accepted) = &self.accepted {

@@ -43,8 +43,8 @@ pub struct Birth {
     pub disk: Option<Sets>,
     /// When it booted.
     pub at: Instant,
-    /// The rule that a mutant lacks; a running node lacks none.
-    pub without: Option<Rule>,
+    /// The rules that a mutant lacks; a running node lacks none.
+    pub without: Vec<Rule>,
 }
 
 /// A datagram to send: to whom, under which epoch and counter, saying what.
@@ -76,7 +76,7 @@ pub struct Protocol {
     epoch: u64,
     boot: Instant,
     timing: Timing,
-    without: Option<Rule>,
+    without: Vec<Rule>,
 
     peers: BTreeMap<NodeName, Peer>,
     disk: Option<Sets>,
@@ -306,7 +306,7 @@ impl Protocol {
     }
 
     fn keeps(&self, rule: Rule) -> bool {
-        self.without != Some(rule)
+        !self.without.contains(&rule)
     }
 
     /// Something is to be looked at again at `at`, at the latest.

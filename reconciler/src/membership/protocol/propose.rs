@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Protocol;
 use crate::digest::Digest;
 use crate::membership::heartbeat::Says;
+use crate::membership::rule::Rule;
 use crate::membership::view::{Member, Sets, View, ViewBody};
 use crate::name::NodeName;
 use crate::placement::offer::Offer;
@@ -86,7 +88,7 @@ impl Protocol {
             return None;
         }
         let body = self.body(view.sets().clone(), view.body().generation, members);
-        body.sets.majority(|name| body.members.contains_key(name)).then_some(body)
+        self.majority(&body.sets, |name| body.members.contains_key(name)).then_some(body)
     }
 
     fn takes_away(&self, from: &Digest, to: &Digest) -> bool {
@@ -97,7 +99,7 @@ impl Protocol {
     /// Joining, offering more, another generation, another set: once the view is settled, in order of rank.
     fn calm_proposal(&mut self, now: Instant, view: &Arc<View>) -> Option<ViewBody> {
         let mut members = self.remaining(now, view);
-        let lost = !view.sets().majority(|name| members.contains_key(name));
+        let lost = !self.majority(view.sets(), |name| members.contains_key(name));
         let sets = self.next_sets(now, view, &members).unwrap_or_else(|| view.sets().clone());
         self.let_join(now, view, &sets, &mut members, lost);
         for (name, member) in &mut members {
@@ -107,7 +109,7 @@ impl Protocol {
         let body = self.body(sets, generation, members);
         let same =
             body.sets == *view.sets() && body.generation == view.body().generation && body.members == *view.members();
-        if same || !body.sets.majority(|name| body.members.contains_key(name)) {
+        if same || !self.majority(&body.sets, |name| body.members.contains_key(name)) {
             self.calm_since = None;
             return None;
         }
@@ -147,6 +149,9 @@ impl Protocol {
     fn finds(&self, now: Instant, voter: &NodeName, name: &NodeName, epoch: u64, what: Says) -> bool {
         if voter == name {
             return self.is_there(now, voter);
+        }
+        if !self.keeps(Rule::NamedWhenSteady) {
+            return self.is_there(now, name);
         }
         if *voter == self.me {
             return self.peers.get(name).is_some_and(|peer| self.steadiness(now, peer).has(what));
@@ -272,7 +277,8 @@ impl Protocol {
     /// After a restart: who is there, when all are or after `join`.
     fn restart(&mut self, now: Instant, sets: Sets) -> Option<ViewBody> {
         let names = sets.names();
-        let patience = self.boot + self.timing.join + self.timing.rank_step * self.rank(now, &sets);
+        let join = if self.keeps(Rule::NamedWhenSteady) { self.timing.join } else { Duration::ZERO };
+        let patience = self.boot + join + self.timing.rank_step * self.rank(now, &sets);
         if !names.iter().all(|name| self.is_there(now, name)) && now < patience {
             self.wake(patience);
             return None;
