@@ -194,7 +194,7 @@ pub enum Outcome {
     /// To [`GitPort::descends`], under the number given there.
     Descends(u64, Result<bool, Problem>),
     /// To [`GitPort::history`].
-    History(Result<History, Problem>),
+    History(BTreeSet<NodeName>, Result<History, Problem>),
 }
 
 /// What a lane does next.
@@ -377,10 +377,10 @@ impl Worker {
                 )
             }
             Task::History(commit, nodes) => {
-                let Some(source) = source else { return Outcome::History(Err(no_source())) };
-                match self.ask("source", &source.remote, Job::History { commit, path, nodes }) {
-                    Answer::History(history) => Outcome::History(Ok(history)),
-                    other => Outcome::History(Err(unexpected(other))),
+                let Some(source) = source else { return Outcome::History(nodes, Err(no_source())) };
+                match self.ask("source", &source.remote, Job::History { commit, path, nodes: nodes.clone() }) {
+                    Answer::History(history) => Outcome::History(nodes, Ok(history)),
+                    other => Outcome::History(nodes, Err(unexpected(other))),
                 }
             }
             Task::Tell(snapshot) => self.tell(snapshot, path),

@@ -24,6 +24,7 @@ use crate::engine::event::{Event, Told};
 use crate::engine::generation::Generation;
 use crate::engine::report::Report;
 use crate::manifest::desired::Desired;
+use crate::membership::protocol::Forming;
 use crate::name::{CheckName, NodeName};
 use crate::revision::Revision;
 use crate::source::problem::{Code, Problem};
@@ -93,7 +94,7 @@ struct Memory {
     loads: VecDeque<(Revision, Arc<Desired>)>,
     report: Option<Arc<Report>>,
     running: Option<Digest>,
-    asked_history: bool,
+    asked_history: BTreeSet<NodeName>,
     told: Told,
     push_pause_until: Instant,
     /// Why the status could not be written, and until when that is told.
@@ -170,8 +171,7 @@ impl Office {
                 }
                 self.scribe.done(now, written);
             }
-            Message::Git(Outcome::History(Ok(History::Same))) => self.inlet.put(Event::MayFormByMajority),
-            Message::Git(Outcome::History(other)) => tracing::info!(?other, "all declared nodes must be heard to form"),
+            Message::Git(Outcome::History(names, history)) => self.may_form(names, history),
             Message::Git(Outcome::Descends(id, descends)) => memory.descent.answered(now, id, descends.ok()),
             Message::Runs(revision, reply) => {
                 let _ = reply.send(self.runs(memory, now, &revision));
@@ -251,14 +251,48 @@ impl Office {
         while memory.loads.len() > 16 {
             memory.loads.pop_front();
         }
-        // Whether a majority may form a cluster that never was rests on the branch's whole history.
-        if !memory.asked_history
-            && let (Some(commit), Some(git)) = (load.revision.commit(), &self.git)
-        {
-            memory.asked_history = git.history(commit, load.desired.nodes.keys().cloned().collect());
-        }
+        self.ask_who_may_form(memory, &load);
         self.miss_checks(&load.desired);
         self.inlet.put(Event::Loaded(Arc::new(Generation::new(load.desired, load.revision.to_string()))));
+    }
+
+    /// Who may form a cluster that never was rests on the branch's whole history; a directory has none to ask.
+    fn ask_who_may_form(&self, memory: &mut Memory, load: &Load) {
+        let names: BTreeSet<NodeName> = load.desired.nodes.keys().cloned().collect();
+        if memory.asked_history == names {
+            return;
+        }
+        match (load.revision.commit(), &self.git) {
+            (Some(commit), Some(git)) => {
+                if git.history(commit, names.clone()) {
+                    memory.asked_history = names;
+                }
+            }
+            _ => {
+                memory.asked_history = names.clone();
+                self.inlet.put(Event::MayForm(names, Forming::All));
+            }
+        }
+    }
+
+    fn may_form(&self, names: BTreeSet<NodeName>, history: Result<History, Problem>) {
+        let forming = match history {
+            Ok(History::Same) => Forming::Majority,
+            Ok(History::Replaced(commit)) => {
+                tracing::warn!(
+                    %commit,
+                    "a revision of before declares nodes that are a majority without the present ones and may be at \
+                     work: unless a cluster is formed already, this node waits to be named by them, or for \
+                     `rendezvip form`"
+                );
+                Forming::ByHand
+            }
+            other => {
+                tracing::info!(?other, "all declared nodes must be heard to form");
+                Forming::All
+            }
+        };
+        self.inlet.put(Event::MayForm(names, forming));
     }
 
     /// A check that pools name and this node's own file does not define cannot pass here.

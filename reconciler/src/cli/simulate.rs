@@ -61,8 +61,10 @@ struct Span {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Kind {
-    /// Every kind, uniform and aimed
+    /// Every kind, uniform and aimed, and attacks
     All,
+    /// The counter-examples to the protocol's rules, one after the other
+    Attacks,
     /// One machine at a time dies while all else is well
     Crashes,
     /// One node at a time leaves as planned
@@ -157,6 +159,7 @@ pub fn run(args: &Simulate) -> Exit {
         loss: args.loss,
         faults: match args.faults {
             Kind::All => Faults::All,
+            Kind::Attacks => Faults::Attacks(None),
             Kind::Crashes => Faults::Crashes,
             Kind::Leaves => Faults::Leaves,
             Kind::None => Faults::None,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::generation::Generation;
 use crate::membership::heartbeat::Heartbeat;
+use crate::membership::protocol::Forming;
 use crate::name::{CheckName, InterfaceName, NodeName};
 use crate::vip::Vip;
 
@@ -32,8 +33,8 @@ pub enum Event {
     },
     /// A checked desired state was loaded; it is the newest.
     Loaded(Arc<Generation>),
-    /// The branch's history never declared other nodes, so a majority may form the cluster.
-    MayFormByMajority,
+    /// Who must be heard before a cluster of these names forms, by what was declared before.
+    MayForm(BTreeSet<NodeName>, Forming),
     /// All of the host's interfaces as they are now, those that may carry VIPs.
     Interfaces(BTreeMap<InterfaceName, LocalInterface>),
     /// VIPs that stand on this host and are not ours.

@@ -248,7 +248,7 @@ impl Engine {
                 self.load(now, generation);
                 self.guard(actions);
             }
-            Event::MayFormByMajority => self.protocol.allow_forming_by_majority(),
+            Event::MayForm(names, forming) => self.protocol.allow_forming(names, forming),
             Event::Interfaces(interfaces) => {
                 self.voice.set_interfaces(now, &interfaces);
                 self.own.set_interfaces(now, interfaces, self.protocol.timing().heartbeat);

@@ -56,6 +56,8 @@ pub enum Attack {
     TakenBackAtOnce,
     /// Two changes of the set, each begun by nodes that do not hear the other.
     TwoChanges,
+    /// The set shrinks to one node; it is cut off from the others, which restart.
+    LeftBehind,
     /// The set grows by a majority, and who was there before does not hear that it is done.
     Outgrown,
     /// The set changes while the lease of a node rests on those that leave it.
@@ -68,7 +70,7 @@ pub enum Attack {
 
 impl Attack {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::DeafReturn,
         Self::SkippedView,
         Self::PlannedStop,
@@ -76,6 +78,7 @@ impl Attack {
         Self::AckedFromOutside,
         Self::TakenBackAtOnce,
         Self::TwoChanges,
+        Self::LeftBehind,
         Self::Outgrown,
         Self::LeaseOfTheOldSet,
         Self::QuickRestart,
@@ -108,6 +111,7 @@ impl Attack {
             Self::AckedFromOutside => acked_from_outside(&mut plan, random, &roles),
             Self::TakenBackAtOnce => taken_back_at_once(&mut plan, random),
             Self::TwoChanges => two_changes(&mut plan, random, nodes),
+            Self::LeftBehind => left_behind(&mut plan, random, roles[0]),
             Self::Outgrown => outgrown(&mut plan, random, &roles),
             Self::LeaseOfTheOldSet => lease_of_the_old_set(&mut plan, random, &roles),
             Self::QuickRestart => quick_restart(&mut plan, random, roles[0]),
@@ -276,6 +280,22 @@ fn two_changes(plan: &mut Plan, random: &mut Random, nodes: usize) {
         plan.at(apart, Strike::Mend(other, first));
     }
     plan.declare(apart + 10, &all, 0..nodes, 30);
+    plan.hears_again(apart + 8000, kept);
+    plan.is_heard_again(apart + 8000, kept);
+}
+
+/// The set becomes `kept` alone; then it is cut off, the others restart, and all are declared again.
+fn left_behind(plan: &mut Plan, random: &mut Random, kept: usize) {
+    let all: Vec<usize> = (0..plan.nodes).collect();
+    plan.declare(0, &[kept], all.clone(), 50);
+    let apart = random.between(300, 4000);
+    plan.mute(apart, kept);
+    plan.deafen(apart, kept);
+    plan.declare(apart + 10, &all, all.clone(), 50);
+    for node in plan.others(kept) {
+        let down = Duration::from_millis(random.between(50, 300));
+        plan.at(apart + 100, Strike::KillHost { node, down });
+    }
     plan.hears_again(apart + 8000, kept);
     plan.is_heard_again(apart + 8000, kept);
 }

@@ -70,7 +70,7 @@ impl Default for Options {
 /// Which faults a run has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Faults {
-    /// Every kind, uniform and aimed at view changes and changes of the declared set.
+    /// Every kind, uniform and aimed at view changes and changes of the declared set, and attacks.
     All,
     /// The counter-examples to the protocol's rules, one after the other; or one of them again and again.
     Attacks(Option<Attack>),

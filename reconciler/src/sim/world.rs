@@ -24,7 +24,7 @@ use crate::engine::action::Action;
 use crate::engine::event::{Event, LocalInterface};
 use crate::engine::generation::Generation;
 use crate::membership::heartbeat::Heartbeat;
-use crate::membership::protocol::Birth;
+use crate::membership::protocol::{Birth, Forming};
 use crate::membership::rule::Rule;
 use crate::membership::timing::Timing;
 use crate::membership::view::Sets;
@@ -132,6 +132,8 @@ pub(super) struct World {
     coded: u64,
     /// What befalls when a node next writes sets of an odd or an even phase to disk.
     armed: Vec<(usize, bool, Vec<Strike>)>,
+    /// Who was declared by each revision so far.
+    declared: BTreeMap<u64, BTreeSet<usize>>,
 }
 
 impl World {
@@ -177,6 +179,7 @@ impl World {
             trace: Sha256::new(),
             coded: 0,
             armed: Vec::new(),
+            declared: BTreeMap::new(),
             options: options.clone(),
         };
         for node in 0..options.nodes {
@@ -209,6 +212,8 @@ impl World {
                 What::Load { node, edition, generation } => {
                     if edition >= self.machines[node].edition && !self.machines[node].git_away {
                         self.machines[node].edition = edition;
+                        let may_form = self.may_form(edition, &generation);
+                        self.step(node, may_form);
                         self.step(node, Event::Loaded(generation));
                     }
                 }
@@ -711,7 +716,12 @@ impl World {
     }
 
     /// A well cluster of all nodes first, then the attack, then healing.
-    fn begin_attack(&mut self, attack: Attack) {
+    fn begin_attack(&mut self, attack: Option<Attack>) {
+        let fit: Vec<Attack> = Attack::ALL.into_iter().filter(|attack| attack.nodes() <= self.machines.len()).collect();
+        if fit.is_empty() {
+            return self.after(Duration::from_secs(1), What::Heal);
+        }
+        let attack = attack.unwrap_or_else(|| fit[self.random.pick(fit.len())]);
         let episode = self.report.episodes;
         let nodes = self.machines.len();
         let all: BTreeSet<usize> = (0..nodes).collect();
@@ -750,7 +760,19 @@ impl World {
         }
     }
 
+    /// What the history of a revision says of who may form a cluster.
+    fn may_form(&self, edition: u64, generation: &Generation) -> Event {
+        let now = &self.declared[&edition];
+        let mut forming = Forming::Majority;
+        for before in self.declared.range(..edition).map(|(_, before)| before).filter(|before| *before != now) {
+            let replaced = before.difference(now).count() * 2 > before.len();
+            forming = if replaced || forming == Forming::ByHand { Forming::ByHand } else { Forming::All };
+        }
+        Event::MayForm(generation.names(), forming)
+    }
+
     fn load_after(&mut self, delay: Duration, node: usize) {
+        self.declared.insert(self.wish.edition, self.wish.declared.clone());
         let generation = self.generation.clone();
         self.after(delay, What::Load { node, edition: self.wish.edition, generation });
     }
@@ -762,6 +784,7 @@ impl World {
         self.report.episodes += 1;
         let episode = self.report.episodes;
         match self.options.faults {
+            Faults::All if self.random.below(4) == 0 => self.begin_attack(None),
             Faults::All => {
                 self.weather = Weather::draw(&mut self.random, self.options.loss);
                 self.network.loss = self.weather.loss;
@@ -772,12 +795,7 @@ impl World {
                 let next = self.weather.next_in(&mut self.random);
                 self.after(next, What::NextFault { episode });
             }
-            Faults::Attacks(one) => {
-                let fit: Vec<Attack> =
-                    Attack::ALL.into_iter().filter(|attack| attack.nodes() <= self.machines.len()).collect();
-                let attack = one.unwrap_or_else(|| fit[self.random.pick(fit.len())]);
-                self.begin_attack(attack);
-            }
+            Faults::Attacks(one) => self.begin_attack(one),
             Faults::Crashes | Faults::Leaves => {
                 let node = self.random.pick(self.machines.len());
                 let down = Duration::from_secs(3);

@@ -4,7 +4,10 @@
 //! Not here: what follows for a first start (`engine`).
 //!
 //! A majority of the declared nodes may form a cluster only if no other set of names can have formed one
-//! before; so every commit counts, on every line of the history, whether or not it would be valid today.
+//! before; so every commit counts, on every line of the history, whether or not it would be valid today. All of
+//! them may form one if each set of before needed some of them for its majority: nodes that formed one and lost
+//! their memory void the old set's majority with it. Where a set of before has its majority without them, it may be
+//! at work still, and they wait to be named by it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,6 +46,7 @@ fn look(
     let mut files: BTreeMap<Oid, Declared> = BTreeMap::new();
     let mut trees: BTreeSet<Oid> = BTreeSet::new();
     let mut tick = ticker();
+    let mut other = None;
     for (count, id) in walk.enumerate() {
         tick();
         if count >= MOST {
@@ -63,10 +67,13 @@ fn look(
         }
         // A commit without nodes can never have been activated.
         if !declared.is_empty() && declared != *now {
-            return Ok(History::Other(hash(id)));
+            if declared.difference(now).count() * 2 > declared.len() {
+                return Ok(History::Replaced(hash(id)));
+            }
+            other.get_or_insert(hash(id));
         }
     }
-    Ok(History::Same)
+    Ok(other.map_or(History::Same, History::Other))
 }
 
 fn read(repository: &Repository, blob: Oid) -> Declared {

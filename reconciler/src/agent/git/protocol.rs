@@ -153,8 +153,10 @@ pub struct TreeFile {
 pub enum History {
     /// Every revision that declares nodes declares these.
     Same,
-    /// This one declares others.
+    /// This one declares others, but all that declare others need some of these for a majority.
     Other(CommitHash),
+    /// This one declares others that are a majority without these.
+    Replaced(CommitHash),
     /// It cannot be told: why.
     Doubt(String),
 }

@@ -16,6 +16,8 @@ mod propose;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::heartbeat::{Flags, Heartbeat, Says};
 use super::peer::Peer;
 use super::record::NodeRecord;
@@ -45,6 +47,17 @@ pub struct Birth {
     pub at: Instant,
     /// The rules that a mutant lacks; a running node lacks none.
     pub without: Vec<Rule>,
+}
+
+/// Who must be heard before a cluster forms. It rests on who may have formed one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Forming {
+    /// All of the declared names; a majority of them once that took too long: never were others declared.
+    Majority,
+    /// All of them.
+    All,
+    /// Not by themselves: others were declared before, which need none of these for a majority and may be at work.
+    ByHand,
 }
 
 /// A datagram to send: to whom, under which epoch and counter, saying what.
@@ -84,7 +97,7 @@ pub struct Protocol {
     led_by: Option<Sets>,
     loaded: Vec<Digest>,
     declared: BTreeMap<Digest, Arc<BTreeSet<NodeName>>>,
-    may_form_by_majority: bool,
+    forming: Option<(BTreeSet<NodeName>, Forming)>,
 
     accepted: Option<Arc<View>>,
     accepted_at: Instant,
@@ -137,7 +150,7 @@ impl Protocol {
             led_by: None,
             loaded: Vec::new(),
             declared: BTreeMap::new(),
-            may_form_by_majority: false,
+            forming: None,
             accepted: None,
             accepted_at: birth.at,
             before: None,
@@ -358,9 +371,9 @@ impl Protocol {
         self.timing = timing;
     }
 
-    /// The branch's history never declared other nodes, so a majority may form the cluster.
-    pub fn allow_forming_by_majority(&mut self) {
-        self.may_form_by_majority = true;
+    /// Who must be heard before these names form a cluster that never was.
+    pub fn allow_forming(&mut self, names: BTreeSet<NodeName>, forming: Forming) {
+        self.forming = Some((names, forming));
     }
 
     /// A person begins the cluster anew with these names: an even phase above every one heard of, as a new identity.

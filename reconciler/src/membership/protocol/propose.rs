@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Protocol;
+use super::{Forming, Protocol};
 use crate::digest::Digest;
 use crate::membership::heartbeat::Says;
 use crate::membership::rule::Rule;
@@ -197,7 +197,9 @@ impl Protocol {
             return None;
         }
         if let Some(completed) = sets.completed() {
-            return members.keys().all(|name| completed.current.contains(name)).then_some(completed);
+            // Who is not in the new set cannot accept it: it goes on in the odd phase with those who come back.
+            let done = completed.contains(&self.me) && members.keys().all(|name| completed.current.contains(name));
+            return done.then_some(completed);
         }
         let newest = *self.loaded.first()?;
         let names = self.declared.get(&newest)?;
@@ -246,6 +248,8 @@ impl Protocol {
         }
         let sets = if other.sets().phase >= view.sets().phase { other.sets() } else { view.sets() };
         let sets = self.disk.as_ref().filter(|disk| disk.phase >= sets.phase).unwrap_or(sets).clone();
+        // A member that the sets do not name could not accept, and the view would never settle.
+        members.retain(|name, member| sets.contains(name) || view.has(name, member.epoch));
         self.blocked_since = None;
         Some(self.body(sets, other.body().generation, members))
     }
@@ -309,13 +313,18 @@ impl Protocol {
         if !names.contains(&self.me) {
             return None;
         }
+        let forming = self.forming.as_ref().filter(|(known, _)| *known == *names).map(|(_, forming)| *forming);
+        // Who has sets on disk names the others, once those sets have their majority.
+        let begun = self.peers.values().any(|peer| peer.disk.is_some());
+        if begun || !matches!(forming, Some(Forming::All | Forming::Majority)) {
+            return None;
+        }
         let alike = |name: &NodeName| self.is_there(now, name) && self.newest_of(name) == Some(generation);
         let all = names.iter().all(alike);
         let sets = Sets::first((*names).clone());
         if !all {
-            let strangers = self.peers.values().any(|peer| peer.disk.is_some());
             let at = self.boot + self.timing.form + self.timing.rank_step * self.rank(now, &sets);
-            if strangers || !self.may_form_by_majority {
+            if forming != Some(Forming::Majority) {
                 return None;
             }
             if now < at {
