@@ -93,6 +93,8 @@ pub struct Protocol {
 
     peers: BTreeMap<NodeName, Peer>,
     disk: Option<Sets>,
+    /// Their phase and short name, as heartbeats tell them.
+    disk_tag: Option<(u64, [u8; 8])>,
     /// The sets of a higher phase than that on disk, as told by others.
     led_by: Option<Sets>,
     loaded: Vec<Digest>,
@@ -146,6 +148,7 @@ impl Protocol {
             timing,
             without: birth.without,
             peers: BTreeMap::new(),
+            disk_tag: birth.disk.as_ref().map(pace::named),
             disk: birth.disk,
             led_by: None,
             loaded: Vec::new(),
@@ -383,6 +386,7 @@ impl Protocol {
         let highest = told.chain(self.disk.as_ref().map(|disk| disk.phase)).max();
         let phase = highest.map_or(0, |phase| (phase / 2 + 1) * 2);
         let sets = Sets { phase, current: Arc::new(names), next: None };
+        self.disk_tag = Some(pace::named(&sets));
         self.disk = Some(sets.clone());
         self.led_by = None;
         self.to_persist = Some(sets);
@@ -578,8 +582,16 @@ impl Protocol {
         self.tell_all();
     }
 
-    /// A member without a lease that sees a higher view without itself lets its epoch grow too.
+    /// A member without a lease that sees a higher view without itself lets its epoch grow too; and so does one that
+    /// is named in a view which it can never accept, as that view would never settle.
     fn outlive_exclusion(&mut self) {
+        if self.is_outvoted() {
+            let names_me = |view: &Arc<View>| Some(view.sets()) != self.disk.as_ref() && view.has(&self.me, self.epoch);
+            if self.peers.values().filter_map(|peer| self.views.get(&peer.accepted?)).any(names_me) {
+                self.new_life();
+            }
+            return;
+        }
         let Some(accepted) = &self.accepted else { return };
         if self.lease.is_some() || !accepted.has(&self.me, self.epoch) {
             return;

@@ -17,12 +17,12 @@ use crate::membership::view::Sets;
 use crate::name::NodeName;
 use crate::time::Instant;
 
-/// A short name for sets, by which two disks are compared.
-pub(super) fn tag(sets: &Sets) -> [u8; 8] {
+/// The phase of sets and a short name for them, by which two disks are compared.
+pub(super) fn named(sets: &Sets) -> (u64, [u8; 8]) {
     let digest = Digest::of(&postcard::to_allocvec(sets).expect("sets serialize"));
     let mut tag = [0; 8];
     tag.copy_from_slice(&digest.0[..8]);
-    tag
+    (sets.phase, tag)
 }
 
 impl Protocol {
@@ -180,7 +180,7 @@ impl Protocol {
         Heartbeat {
             flags: if self.goodbye { Flags::GOODBYE } else { Flags::default() },
             loaded: self.loaded.clone(),
-            disk: self.disk.as_ref().map(|sets| (sets.phase, tag(sets))),
+            disk: self.disk_tag,
             accepted: accepted.map(|view| view.id()),
             before: self.before.as_ref().map(|view| view.id()),
             clean: self.clean,

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::pace::named;
 use super::{Forming, Protocol};
 use crate::digest::Digest;
 use crate::membership::heartbeat::Says;
@@ -23,7 +24,7 @@ impl Protocol {
             self.wake(self.boot + self.timing.silence);
             return None;
         }
-        if self.goodbye {
+        if self.goodbye || self.is_outvoted() {
             return None;
         }
         let next = match self.accepted.clone() {
@@ -129,13 +130,15 @@ impl Protocol {
     /// Names identities of the next `sets` that a majority of the view has heard steadily; `lost` where the view
     /// has no majority any more. A new set is named together with those who make its majority.
     fn let_join(&self, now: Instant, view: &View, sets: &Sets, members: &mut BTreeMap<NodeName, Member>, lost: bool) {
+        let own = if self.disk.as_ref() == Some(sets) { self.disk_tag } else { Some(named(sets)) };
         let enough = if lost { Says::THERE } else { Says::STEADY };
         for name in sets.names() {
             let epoch = self.present_epoch(&name);
             let named = members.get(&name).is_some_and(|member| member.epoch >= epoch);
             let in_force = self.has_loaded(&name, &view.body().generation);
             let newest = self.loaded.first().is_some_and(|newest| self.has_loaded(&name, newest));
-            if named || !self.is_there(now, &name) || !(in_force || (lost && newest)) {
+            let apart = self.peers.get(&name).and_then(|peer| peer.disk).zip(own).is_some_and(|(disk, own)| differs(disk, own));
+            if named || apart || !self.is_there(now, &name) || !(in_force || (lost && newest)) {
                 continue;
             }
             let heard = self.majority(view.sets(), |voter| self.finds(now, voter, &name, epoch, enough));
@@ -214,10 +217,32 @@ impl Protocol {
         });
         let enough = there.count() * 2 > names.len();
         let next = sets.towards((**names).clone());
-        let other = live()
-            .filter_map(|(_, peer)| peer.disk)
-            .any(|(phase, tag)| phase == next.phase && tag != super::pace::tag(&next));
+        let other = live().filter_map(|(_, peer)| peer.disk).any(|disk| differs(disk, named(&next)));
         (agreed && enough && !other).then_some(next)
+    }
+
+    /// Does a majority of the set of before have other sets on disk for the phase that this node has on its own? Then
+    /// no view of its sets can ever be established, and those of the others cannot be accepted here: it waits for a
+    /// later phase.
+    pub(super) fn is_outvoted(&self) -> bool {
+        let Some(mine) = &self.disk else { return false };
+        let Some(own) = self.disk_tag else { return false };
+        let mut others = self.peers.values().filter_map(|peer| peer.disk).filter(|disk| differs(*disk, own));
+        others.any(|other| self.have_on_disk(mine, other))
+    }
+
+    /// Is this other sets for the phase on disk, of which a majority has the same as this node?
+    fn rules_out(&self, disk: (u64, [u8; 8])) -> bool {
+        let (Some(mine), Some(own)) = (&self.disk, self.disk_tag) else { return false };
+        differs(disk, own) && self.have_on_disk(mine, own)
+    }
+
+    fn have_on_disk(&self, mine: &Sets, disk: (u64, [u8; 8])) -> bool {
+        let own = self.disk_tag == Some(disk);
+        let has = |name: &&NodeName| {
+            if **name == self.me { own } else { self.peers.get(*name).is_some_and(|peer| peer.disk == Some(disk)) }
+        };
+        mine.current.iter().filter(has).count() * 2 > mine.current.len()
     }
 
     /// A higher view that a peer has and that cannot be accepted for some time: propose above it.
@@ -225,7 +250,11 @@ impl Protocol {
         use super::accept::Refusal;
 
         let live = self.peers.values().filter(|peer| !self.is_silent(now, peer));
-        let higher = live.filter_map(|peer| peer.accepted).filter(|id| *id > view.id()).max();
+        let higher = live
+            .filter(|peer| !peer.disk.is_some_and(|disk| self.rules_out(disk)))
+            .filter_map(|peer| peer.accepted)
+            .filter(|id| *id > view.id())
+            .max();
         let Some(other) = higher.and_then(|id| self.views.get(&id)).cloned() else {
             self.blocked_since = None;
             return None;
@@ -335,6 +364,11 @@ impl Protocol {
         let members = self.present_members(now, &names, alike);
         Some(self.body(sets, generation, members))
     }
+}
+
+/// Are these sets of the same phase, and not the same?
+fn differs(one: (u64, [u8; 8]), other: (u64, [u8; 8])) -> bool {
+    one.0 == other.0 && one.1 != other.1
 }
 
 impl Offer {
