@@ -137,7 +137,8 @@ impl Protocol {
             let named = members.get(&name).is_some_and(|member| member.epoch >= epoch);
             let in_force = self.has_loaded(&name, &view.body().generation);
             let newest = self.loaded.first().is_some_and(|newest| self.has_loaded(&name, newest));
-            let apart = self.peers.get(&name).and_then(|peer| peer.disk).zip(own).is_some_and(|(disk, own)| differs(disk, own));
+            let apart =
+                self.peers.get(&name).and_then(|peer| peer.disk).zip(own).is_some_and(|(disk, own)| differs(disk, own));
             if named || apart || !self.is_there(now, &name) || !(in_force || (lost && newest)) {
                 continue;
             }
