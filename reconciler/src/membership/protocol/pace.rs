@@ -306,7 +306,7 @@ mod tests {
     fn a_dead_node_does_not_look_alive_because_this_one_stood_still() {
         let [a, b] = ["a", "b"].map(|name| NodeName::new(name).unwrap());
         let node = |me: &NodeName| {
-            let birth = Birth { me: me.clone(), epoch: 7, disk: None, at: Instant::ZERO, without: None };
+            let birth = Birth { me: me.clone(), epoch: 7, disk: None, at: Instant::ZERO, without: Vec::new() };
             let mut protocol = Protocol::new(birth, Timing::default());
             protocol.load(Digest::of(b"one"), BTreeSet::from([a.clone(), b.clone()]));
             protocol
