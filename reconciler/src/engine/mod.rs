@@ -7,6 +7,7 @@
 pub mod action;
 pub mod event;
 pub mod generation;
+mod lag;
 mod offer;
 pub mod report;
 mod voice;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use action::{Action, Note, Started, Stopped};
 use event::{Event, Limits, Told};
 use generation::Generation;
+use lag::{Lag, Lagging};
 use offer::{Others, Own};
 use voice::Voice;
 
@@ -78,6 +80,9 @@ pub struct Engine {
     told_left: bool,
     /// The newest generation does not declare this node.
     undeclared: bool,
+    lag: Lag,
+    /// A person asked it to give away what it has.
+    drained: bool,
     said_goodbye_at: Option<Instant>,
     fetching: BTreeSet<Digest>,
     due: Instant,
@@ -113,6 +118,8 @@ impl Engine {
             stopping: false,
             told_left: false,
             undeclared: false,
+            lag: Lag::default(),
+            drained: false,
             said_goodbye_at: None,
             fetching: BTreeSet::new(),
             due: at,
@@ -294,8 +301,17 @@ impl Engine {
             Event::Check { check, passes: false } => {
                 self.own.failing.insert(check);
             }
-            Event::Drain => self.protocol.set_draining(now, true),
-            Event::Resume => self.protocol.rejoin(now),
+            Event::Drain => {
+                self.drained = true;
+                self.protocol.set_draining(now, true);
+            }
+            Event::Resume => {
+                self.drained = false;
+                // One that left because it is behind comes back when it is not.
+                if !self.lag.has_left() {
+                    self.protocol.rejoin(now);
+                }
+            }
             Event::Leave => {
                 self.stopping = true;
                 self.protocol.leave(now);
@@ -315,6 +331,7 @@ impl Engine {
     fn load(&mut self, now: Instant, generation: Arc<Generation>) {
         let digest = generation.digest();
         self.fetching.remove(&digest);
+        self.lag.loaded(digest);
         self.protocol.load(digest, generation.names());
         self.protocol.set_timing(Timing::new(generation.desired.cluster.failover));
         // A node that is no longer declared gives away what it has; declared again, it comes back.
@@ -430,6 +447,7 @@ impl Engine {
             attempted: self.told.attempted.clone(),
             problem: Some(self.told.problem.clone())
                 .filter(|problem| !problem.is_empty())
+                .or_else(|| self.lag.tells().map(str::to_owned))
                 .or_else(|| self.own.tells_withheld())
                 .unwrap_or_default(),
             macs,
@@ -683,6 +701,7 @@ impl Engine {
 
     fn leave_if_done(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.leave_set(now);
+        self.leave_if_behind(now);
         if !self.protocol.is_leaving() {
             self.said_goodbye_at = None;
             return;
@@ -698,6 +717,26 @@ impl Engine {
         }
     }
 
+    /// A member that a majority is ahead of for a minute holds up nobody for longer.
+    fn leave_if_behind(&mut self, now: Instant) {
+        let Some(view) = self.protocol.accepted().cloned() else { return };
+        if self.stopping || self.undeclared {
+            return;
+        }
+        let ahead = view.sets().majority(|name| {
+            let newest = self.protocol.loaded_by(name).filter(|_| self.protocol.hears(now, name));
+            newest.is_some_and(|newest| self.lag.is_ahead(newest))
+        });
+        match self.lag.look(now, ahead, self.protocol.is_member()) {
+            Lagging::No => {}
+            Lagging::Leave => self.protocol.leave(now),
+            Lagging::Return => {
+                self.protocol.rejoin(now);
+                self.protocol.set_draining(now, self.drained);
+            }
+        }
+    }
+
     /// Once a view that leads to sets without this node is settled, it leaves; where the change is not
     /// completed for `join` after that, it comes back under a new identity, so that the sets have their majority.
     fn leave_set(&mut self, now: Instant) {
@@ -705,7 +744,7 @@ impl Engine {
         let left_out = view.sets().next.as_ref().is_some_and(|next| !next.contains(self.protocol.me()));
         // Completed without this node: it may be named again, under a new identity.
         if self.protocol.is_outlived(now) {
-            if self.protocol.is_leaving() && !self.stopping && !self.undeclared {
+            if self.protocol.is_leaving() && !self.stopping && !self.undeclared && !self.lag.has_left() {
                 self.protocol.rejoin(now);
             }
             return;
@@ -730,7 +769,13 @@ impl Engine {
     }
 
     fn due_after(&self, now: Instant) -> Instant {
-        let mut due = self.protocol.due().min(self.offer_due).min(self.voice.next_deadline()).min(self.list.due());
+        let mut due = self
+            .protocol
+            .due()
+            .min(self.lag.due())
+            .min(self.offer_due)
+            .min(self.voice.next_deadline())
+            .min(self.list.due());
         if let Some(since) = self.opening_since
             && !self.unstarted.is_empty()
         {

@@ -214,6 +214,7 @@ impl Report {
                     note: problem.map(|problem| {
                         let reason = match problem {
                             _ if problem.starts_with("not offered") => "NotOffered",
+                            _ if problem.starts_with("behind: ") => "Behind",
                             _ if problem.starts_with("status not written") => "StatusNotWritten",
                             _ => "Stalled",
                         };
