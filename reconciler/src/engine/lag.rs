@@ -70,9 +70,10 @@ impl Lag {
         self.left
     }
 
-    /// When to look again, at the latest.
-    pub fn due(&self) -> Instant {
-        self.since.filter(|_| !self.left).map_or(Instant::NEVER, |since| since + PATIENCE)
+    /// When to look again, at the latest; never where only an event can change anything.
+    pub fn due(&self, now: Instant) -> Instant {
+        let at = self.since.filter(|_| !self.left).map(|since| since + PATIENCE);
+        at.filter(|at| now < *at).unwrap_or(Instant::NEVER)
     }
 
     /// What others are told of it.
@@ -92,12 +93,20 @@ mod tests {
         assert_eq!(lag.look(at(0), true, true), Lagging::No);
         assert_eq!(lag.look(at(30), false, true), Lagging::No);
         assert_eq!(lag.look(at(40), true, true), Lagging::No);
-        assert_eq!((lag.due(), lag.look(at(99), true, true)), (at(100), Lagging::No));
+        assert_eq!((lag.due(at(99)), lag.look(at(99), true, true)), (at(100), Lagging::No));
         assert_eq!(lag.look(at(100), true, true), Lagging::Leave);
         assert_eq!(lag.look(at(101), true, false), Lagging::No);
         assert!(lag.tells().is_some());
         assert_eq!(lag.look(at(500), false, false), Lagging::Return);
         assert_eq!(lag.look(at(501), false, false), Lagging::No);
+    }
+
+    #[test]
+    fn a_node_that_is_no_member_waits_for_an_event_and_not_for_a_minute_that_has_passed() {
+        let mut lag = Lag::default();
+        let at = |seconds: u64| Instant::from_micros(seconds * 1_000_000);
+        lag.look(at(0), true, false);
+        assert_eq!((lag.look(at(60), true, false), lag.due(at(60))), (Lagging::No, Instant::NEVER));
     }
 
     #[test]

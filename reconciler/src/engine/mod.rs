@@ -772,7 +772,7 @@ impl Engine {
         let mut due = self
             .protocol
             .due()
-            .min(self.lag.due())
+            .min(self.lag.due(now))
             .min(self.offer_due)
             .min(self.voice.next_deadline())
             .min(self.list.due());
