@@ -53,7 +53,7 @@ impl Lan {
             epoch: 1_700_000_000_000,
             disk: None,
             at: now,
-            without: None,
+            without: Vec::new(),
         };
         let engines = NAMES.iter().map(|name| Engine::new(birth(name), Timing::default())).collect();
         let held = vec![BTreeSet::new(); NAMES.len()];
