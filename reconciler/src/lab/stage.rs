@@ -228,8 +228,14 @@ impl Stage {
         self.bystander.overlaps(since).iter().map(tell).collect()
     }
 
-    /// How late a node's beat came: whether a promise was missed for want of a processor.
-    fn lateness(&self, name: &str) -> String {
+    /// Beats that came late so far, of all nodes: where it grows, the machine does not give them the time they need.
+    pub fn late_beats(&self) -> u64 {
+        let late =
+            |name: &String| self.metric(name, "rendezvip_beats_late_total").and_then(|count| count.parse::<u64>().ok());
+        self.names().iter().filter_map(late).sum::<u64>()
+    }
+
+    fn metric(&self, name: &str, metric: &str) -> Option<String> {
         let asked = self.cluster.segment.node(name).place().run(|| -> io::Result<String> {
             let mut socket = std::net::TcpStream::connect("127.0.0.1:9747")?;
             socket.set_read_timeout(Some(Duration::from_secs(1)))?;
@@ -239,8 +245,12 @@ impl Stage {
             Ok(said)
         });
         let said = asked.unwrap_or_default();
-        let of =
-            |metric: &str| said.lines().find_map(|line| line.strip_prefix(metric)).map(str::trim).map(str::to_owned);
+        said.lines().find_map(|line| line.strip_prefix(metric)).map(str::trim).map(str::to_owned)
+    }
+
+    /// How late a node's beat came: whether a promise was missed for want of a processor.
+    fn lateness(&self, name: &str) -> String {
+        let of = |metric: &str| self.metric(name, metric);
         match (of("rendezvip_beats_late_total"), of("rendezvip_beat_latest_microseconds")) {
             (Some(count), Some(latest)) => format!(", {count} beats late, by {latest} us at most"),
             _ => String::new(),
