@@ -41,6 +41,9 @@ const OPENING: Duration = Duration::from_secs(1);
 /// A VIP that the kernel refused is offered again after so long.
 const REFUSED_RETRY: Duration = Duration::from_secs(10);
 
+/// What is due already when a step is over is looked at again after so long.
+const IDLE: Duration = Duration::from_millis(1);
+
 /// A VIP that this node answers for.
 #[derive(Debug, Clone)]
 struct Held {
@@ -556,7 +559,11 @@ impl Engine {
         if now < self.offer_due {
             return;
         }
-        let Some(generation) = self.newest.clone() else { return };
+        let Some(generation) = self.newest.clone() else {
+            // Loading one is an event, which makes an offer due.
+            self.offer_due = Instant::NEVER;
+            return;
+        };
         let others = Others {
             owning: &self.owning,
             mine: &self.mine,
@@ -784,7 +791,31 @@ impl Engine {
         if let Some(end) = self.lingering.values().min() {
             due = due.min(*end);
         }
-        // A deadline that has passed without effect is looked at again with the next beat, not at once.
-        due.max(now + Duration::from_micros(1))
+        // A deadline that has passed without effect must not keep a thread of real-time priority busy.
+        if due > now { due } else { now + IDLE }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::event::LocalInterface;
+
+    #[test]
+    fn a_node_that_has_loaded_nothing_yet_waits_and_does_not_spin() {
+        let me = NodeName::new("edge-a").unwrap();
+        let birth = Birth { me, epoch: 1, disk: None, at: Instant::ZERO, without: Default::default() };
+        let mut engine = Engine::new(birth, Timing::default());
+        let interface = LocalInterface { usable: true, mac: [2, 0, 0, 0, 0, 1], ..LocalInterface::default() };
+        let interfaces = BTreeMap::from([(InterfaceName::new("eth0").unwrap(), interface)]);
+        let mut now = Instant::from_micros(10_000_000);
+        engine.step(now, Event::Interfaces(interfaces));
+        let mut steps = 0;
+        while now < Instant::from_micros(11_000_000) {
+            now = engine.next_deadline().max(now);
+            engine.step(now, Event::Tick);
+            steps += 1;
+        }
+        assert!(steps < 40, "{steps} steps in a second in which nothing happens");
     }
 }
