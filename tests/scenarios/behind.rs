@@ -9,7 +9,7 @@ use rendezvip::engine::action::Action;
 use rendezvip::engine::event::{Event, LocalInterface};
 use rendezvip::engine::generation::Generation;
 use rendezvip::manifest::{SourceFile, load};
-use rendezvip::membership::protocol::Birth;
+use rendezvip::membership::protocol::{Birth, Forming};
 use rendezvip::membership::timing::Timing;
 use rendezvip::name::{InterfaceName, NodeName};
 use rendezvip::time::Instant;
@@ -130,6 +130,7 @@ impl Lan {
 fn one_nodes_git_trouble_holds_up_the_others_for_a_minute_and_leaves_no_vip_ownerless() {
     let mut lan = Lan::new();
     let (first, second) = (generation(1), generation(2));
+    (0..3).for_each(|node| lan.step(node, Event::MayForm(first.names(), Forming::All)));
     (0..3).for_each(|node| lan.step(node, Event::Loaded(first.clone())));
     lan.run(Duration::from_secs(20));
     assert!(lan.held.iter().all(|held| !held.is_empty()), "{:?}", lan.held);
@@ -156,6 +157,7 @@ fn one_nodes_git_trouble_holds_up_the_others_for_a_minute_and_leaves_no_vip_owne
 #[test]
 fn a_node_that_is_behind_and_drained_by_hand_stays_drained_when_it_returns() {
     let mut lan = Lan::new();
+    (0..3).for_each(|node| lan.step(node, Event::MayForm(generation(1).names(), Forming::All)));
     (0..3).for_each(|node| lan.step(node, Event::Loaded(generation(1))));
     lan.run(Duration::from_secs(20));
     lan.step(2, Event::Drain);
