@@ -24,7 +24,7 @@ use crate::engine::action::Action;
 use crate::engine::event::{Event, LocalInterface};
 use crate::engine::generation::Generation;
 use crate::membership::heartbeat::Heartbeat;
-use crate::membership::protocol::{Birth, Forming};
+use crate::membership::protocol::{Birth, Forming, outlives};
 use crate::membership::rule::Rule;
 use crate::membership::timing::Timing;
 use crate::membership::view::Sets;
@@ -171,6 +171,7 @@ impl World {
             heap: BinaryHeap::new(),
             order: 0,
             now: Instant::ZERO,
+            declared: BTreeMap::from([(wish.edition, wish.declared.clone())]),
             wish,
             generation,
             healing: true,
@@ -179,7 +180,6 @@ impl World {
             trace: Sha256::new(),
             coded: 0,
             armed: Vec::new(),
-            declared: BTreeMap::new(),
             options: options.clone(),
         };
         for node in 0..options.nodes {
@@ -609,7 +609,14 @@ impl World {
                 self.network.cut(node, other);
             }
             Fault::Isolate { inbound, outbound } => {
-                self.isolate(node, inbound, outbound);
+                for other in all.filter(|other| *other != node) {
+                    if inbound {
+                        self.network.cut(other, node);
+                    }
+                    if outbound {
+                        self.network.cut(node, other);
+                    }
+                }
             }
             Fault::Split { one_way } => {
                 let side: Vec<bool> = all.clone().map(|_| self.random.below(2) == 0).collect();
@@ -648,17 +655,6 @@ impl World {
         }
     }
 
-    fn isolate(&mut self, node: usize, inbound: bool, outbound: bool) {
-        for other in (0..self.machines.len()).filter(|other| *other != node) {
-            if inbound {
-                self.network.cut(other, node);
-            }
-            if outbound {
-                self.network.cut(node, other);
-            }
-        }
-    }
-
     fn strike(&mut self, strike: Strike) {
         if self.options.explain {
             println!("{:?} STRIKE {strike:?}", self.now);
@@ -693,8 +689,7 @@ impl World {
             }
             Strike::Declare { names, by, within } => {
                 let first = Wish::first(self.options.nodes, self.options.vips, self.options.profile);
-                self.wish = Wish { declared: names, edition: self.wish.edition + 1, ..first };
-                self.generation = self.wish.generation();
+                self.commit(Wish { declared: names, edition: self.wish.edition + 1, ..first });
                 for node in by {
                     let delay = Duration::from_micros(self.random.below(within * 1000));
                     self.load_after(delay, node);
@@ -751,9 +746,15 @@ impl World {
         self.excuse(node, span + Duration::from_secs(2));
     }
 
-    fn wish_for(&mut self, wish: Wish) {
+    /// The next revision; nobody has loaded it yet.
+    fn commit(&mut self, wish: Wish) {
         self.wish = wish;
         self.generation = self.wish.generation();
+        self.declared.insert(self.wish.edition, self.wish.declared.clone());
+    }
+
+    fn wish_for(&mut self, wish: Wish) {
+        self.commit(wish);
         for node in 0..self.machines.len() {
             let delay = Duration::from_millis([0, 5, 300, 3000][self.random.pick(4)] + self.random.below(50));
             self.load_after(delay, node);
@@ -765,14 +766,12 @@ impl World {
         let now = &self.declared[&edition];
         let mut forming = Forming::Majority;
         for before in self.declared.range(..edition).map(|(_, before)| before).filter(|before| *before != now) {
-            let replaced = before.difference(now).count() * 2 > before.len();
-            forming = if replaced || forming == Forming::ByHand { Forming::ByHand } else { Forming::All };
+            forming = if outlives(before, now) || forming == Forming::ByHand { Forming::ByHand } else { Forming::All };
         }
         Event::MayForm(generation.names(), forming)
     }
 
     fn load_after(&mut self, delay: Duration, node: usize) {
-        self.declared.insert(self.wish.edition, self.wish.declared.clone());
         let generation = self.generation.clone();
         self.after(delay, What::Load { node, edition: self.wish.edition, generation });
     }

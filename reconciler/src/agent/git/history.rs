@@ -16,6 +16,7 @@ use serde::Deserialize as _;
 
 use super::child::{hash, manifests, oid, ticker, tree_at};
 use super::protocol::History;
+use crate::membership::protocol::outlives;
 use crate::name::NodeName;
 use crate::revision::CommitHash;
 
@@ -67,7 +68,7 @@ fn look(
         }
         // A commit without nodes can never have been activated.
         if !declared.is_empty() && declared != *now {
-            if declared.difference(now).count() * 2 > declared.len() {
+            if outlives(&declared, now) {
                 return Ok(History::Replaced(hash(id)));
             }
             other.get_or_insert(hash(id));

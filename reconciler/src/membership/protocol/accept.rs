@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Protocol;
-use super::pace::named;
 use crate::membership::rule::Rule;
 use crate::membership::view::{Sets, View, ViewId};
 use crate::name::NodeName;
@@ -94,10 +93,8 @@ impl Protocol {
             .collect();
         self.member_since = since;
         if self.disk.as_ref() != Some(view.sets()) {
-            self.disk_tag = Some(named(view.sets()));
-            self.disk = Some(view.sets().clone());
+            self.write(view.sets().clone());
             self.led_by = self.led_by.take().filter(|sets| sets.phase > view.sets().phase);
-            self.to_persist = self.disk.clone();
         }
         self.highest = self.highest.max(view.id().number);
         self.before = self.accepted.replace(view.clone());

@@ -60,6 +60,11 @@ pub enum Forming {
     ByHand,
 }
 
+/// Has a set of before its majority without any of those who are declared now? Then it may be at work beside them.
+pub fn outlives<T: Ord>(before: &BTreeSet<T>, now: &BTreeSet<T>) -> bool {
+    before.difference(now).count() * 2 > before.len()
+}
+
 /// A datagram to send: to whom, under which epoch and counter, saying what.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
@@ -386,10 +391,8 @@ impl Protocol {
         let highest = told.chain(self.disk.as_ref().map(|disk| disk.phase)).max();
         let phase = highest.map_or(0, |phase| (phase / 2 + 1) * 2);
         let sets = Sets { phase, current: Arc::new(names), next: None };
-        self.disk_tag = Some(pace::named(&sets));
-        self.disk = Some(sets.clone());
+        self.write(sets);
         self.led_by = None;
-        self.to_persist = Some(sets);
         self.accepted = None;
         self.before = None;
         self.known_clean.clear();
@@ -397,6 +400,13 @@ impl Protocol {
         self.boot = now;
         self.track_peers();
         self.new_life();
+    }
+
+    /// These sets are on disk from now on.
+    fn write(&mut self, sets: Sets) {
+        self.disk_tag = Some(pace::named(&sets));
+        self.to_persist = Some(sets.clone());
+        self.disk = Some(sets);
     }
 
     /// What this node can carry, as it knows itself.

@@ -218,7 +218,8 @@ impl Protocol {
         });
         let enough = there.count() * 2 > names.len();
         let next = sets.towards((**names).clone());
-        let other = live().filter_map(|(_, peer)| peer.disk).any(|disk| differs(disk, named(&next)));
+        let own = named(&next);
+        let other = live().filter_map(|(_, peer)| peer.disk).any(|disk| differs(disk, own));
         (agreed && enough && !other).then_some(next)
     }
 
@@ -226,8 +227,7 @@ impl Protocol {
     /// no view of its sets can ever be established, and those of the others cannot be accepted here: it waits for a
     /// later phase.
     pub(super) fn is_outvoted(&self) -> bool {
-        let Some(mine) = &self.disk else { return false };
-        let Some(own) = self.disk_tag else { return false };
+        let (Some(mine), Some(own)) = (&self.disk, self.disk_tag) else { return false };
         let mut others = self.peers.values().filter_map(|peer| peer.disk).filter(|disk| differs(*disk, own));
         others.any(|other| self.have_on_disk(mine, other))
     }
