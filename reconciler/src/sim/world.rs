@@ -134,6 +134,8 @@ pub(super) struct World {
     armed: Vec<(usize, bool, Vec<Strike>)>,
     /// Who was declared by each revision so far.
     declared: BTreeMap<u64, BTreeSet<usize>>,
+    /// The first revision that declared each set: there are few sets and, in a long run, ten thousands of revisions.
+    first_declared: BTreeMap<BTreeSet<usize>, u64>,
 }
 
 impl World {
@@ -172,6 +174,7 @@ impl World {
             order: 0,
             now: Instant::ZERO,
             declared: BTreeMap::from([(wish.edition, wish.declared.clone())]),
+            first_declared: BTreeMap::from([(wish.declared.clone(), wish.edition)]),
             wish,
             generation,
             healing: true,
@@ -751,6 +754,7 @@ impl World {
         self.wish = wish;
         self.generation = self.wish.generation();
         self.declared.insert(self.wish.edition, self.wish.declared.clone());
+        self.first_declared.entry(self.wish.declared.clone()).or_insert(self.wish.edition);
     }
 
     fn wish_for(&mut self, wish: Wish) {
@@ -765,7 +769,7 @@ impl World {
     fn may_form(&self, edition: u64, generation: &Generation) -> Event {
         let now = &self.declared[&edition];
         let mut forming = Forming::Majority;
-        for before in self.declared.range(..edition).map(|(_, before)| before).filter(|before| *before != now) {
+        for (before, _) in self.first_declared.iter().filter(|(before, first)| *before != now && **first < edition) {
             forming = if outlives(before, now) || forming == Forming::ByHand { Forming::ByHand } else { Forming::All };
         }
         Event::MayForm(generation.names(), forming)
