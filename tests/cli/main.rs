@@ -8,6 +8,7 @@ mod import;
 mod keygen;
 mod pipelines;
 mod plan;
+mod replay;
 mod schema;
 mod validate;
 

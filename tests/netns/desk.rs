@@ -10,7 +10,8 @@ use rendezvip::lab::cluster::{Cluster, Layout};
 use rendezvip::lab::now;
 use rendezvip::status::snapshot::{Snapshot, VipState};
 
-use crate::in_a_lab;
+use crate::stages::{web, within};
+use crate::{in_a_lab, in_a_patient_lab};
 
 const SOON: Duration = Duration::from_secs(20);
 const POOL: &str = "apiVersion: rendezvip/v1\nkind: VipPool\nmetadata: {name: web}\nspec: {addresses: [10.99.0.100-10.99.0.101, \"fd99::100\"]}\n";
@@ -172,5 +173,55 @@ fn a_failing_check_shows_in_why_and_hooks_are_told_of_what_came_and_went() {
         let acquired: usize =
             lines.iter().filter(|it| it.starts_with("acquired")).map(|it| it.split(' ').count() - 1).sum();
         assert_eq!(acquired, 3, "{log}");
+    });
+}
+
+#[test]
+fn a_doctor_asks_the_running_node_how_far_its_peers_are_and_how_well_it_keeps_time() {
+    in_a_patient_lab(|| {
+        let mut stage = web();
+        let pace = || -> serde_json::Value {
+            let answer = http(&stage.cluster, "GET /pace");
+            let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+            assert!(head.contains("200 OK") && head.contains("application/json"), "{head}");
+            serde_json::from_str(body).expect("JSON")
+        };
+        // Of each pair one asks in calm: of these edge-a asks edge-b.
+        let answered = |pace: &serde_json::Value| {
+            let peers = pace["peers"].as_array().expect("peers");
+            peers.iter().any(|peer| peer["node"] == "edge-b" && peer["samples"].as_u64() > Some(20))
+        };
+        assert!(within(SOON, || answered(&pace())), "{}", pace());
+        let told = pace();
+        assert_eq!(told["heartbeatMs"], 100, "{told}");
+        assert!(told["late"].is_u64() && told["latestUs"].is_u64(), "{told}");
+        for peer in told["peers"].as_array().unwrap().iter().filter(|peer| peer["samples"].as_u64() > Some(0)) {
+            assert!(["edge-b", "edge-c"].contains(&peer["node"].as_str().unwrap()), "{peer}");
+            let [p50, p99, max] = ["p50", "p99", "max"].map(|key| peer[key].as_u64().unwrap());
+            assert!(0 < p50 && p50 <= p99 && p99 <= max, "{peer}");
+        }
+
+        let doctor = || -> serde_json::Value {
+            let output = stage.cluster.ask("edge-a", &["doctor", "--for", "200ms", "--format", "json"]).unwrap();
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(&output)))
+        };
+        let found = doctor();
+        let names = |peers: &serde_json::Value| -> Vec<String> {
+            peers.as_array().unwrap().iter().map(|peer| peer["node"].as_str().unwrap().to_owned()).collect()
+        };
+        assert!(names(&found["peers"]).contains(&"edge-b".to_owned()), "{found}");
+        let of_peers = |found: &serde_json::Value| -> serde_json::Value {
+            let findings = found["findings"].as_array().unwrap();
+            findings.iter().find(|finding| finding["check"] == "peers").expect("a finding").clone()
+        };
+        let finding = of_peers(&found);
+        assert!(finding["message"].as_str().unwrap().contains("heartbeats"), "{finding}");
+
+        // Without the daemon it asks the peers itself, as far as the last good state names them.
+        stage.cluster.stop_daemon("edge-a").unwrap();
+        let output = stage.cluster.ask("edge-a", &["doctor", "--for", "200ms", "--format", "json"]).unwrap();
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let finding = of_peers(&found);
+        assert!(finding["message"].as_str().unwrap().contains("echo request"), "{finding}");
     });
 }

@@ -18,6 +18,7 @@ mod host;
 mod keeper;
 mod lab;
 mod namespace;
+mod replay;
 mod roles;
 mod stages;
 mod story;

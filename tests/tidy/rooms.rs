@@ -188,3 +188,11 @@ fn the_pure_rooms_touch_no_clock_no_socket_no_file_and_no_random_order() {
     }
     none(&found, "what only agent/, lab/ and cli/ may touch, in a pure room");
 }
+
+#[test]
+fn an_engine_is_changed_by_step_alone() {
+    let text = read("reconciler/src/engine/mod.rs");
+    let doors = Regex::new(r"(?m)^    pub(?:\(\w+\))? (?:const )?fn (\w+)\(\s*&mut self").unwrap();
+    let found: Vec<&str> = doors.captures_iter(&text).map(|door| door.get(1).expect("a name").as_str()).collect();
+    assert_eq!(found, ["step"], "a recording has what `step` was told and nothing else");
+}

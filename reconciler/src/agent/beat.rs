@@ -25,6 +25,7 @@ use super::netlink::{Change, Monitor, Snapshot, prepare_interface};
 use super::nft::{Gate, GateWatch, GuardedInterface, Keeping};
 use super::office::Message;
 use super::packet::PacketSocket;
+use super::recorder::Recorder;
 use super::state::State;
 use crate::engine::Engine;
 use crate::engine::action::{Action, Note};
@@ -112,6 +113,7 @@ pub struct Beat {
     pub(super) inlet: Inlet,
     pub(super) outlet: Receiver<Handed>,
     pub(super) clock: WallClock,
+    pub(super) recorder: Option<Recorder>,
 }
 
 /// What the beat remembers of the host between rounds.
@@ -261,7 +263,11 @@ impl Beat {
     fn step(&mut self, host: &mut Host, event: Event) {
         let heartbeat = matches!(event, Event::Heartbeat { .. } | Event::Tick | Event::Frame { .. });
         // Read before anything is sent: what is acknowledged counts from here.
-        let actions = self.engine.step(clock::now(), event);
+        let now = clock::now();
+        let actions = match &mut self.recorder {
+            Some(recorder) => recorder.step(&mut self.engine, now, event),
+            None => self.engine.step(now, event),
+        };
         host.dirty |= !heartbeat;
         for action in actions {
             // Sets that are not on disk must not be told of: nothing that follows leaves this node.

@@ -4,7 +4,7 @@
 //! control socket (`http`, `control`), who computes what is published (`office`).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, RwLock};
 
@@ -132,6 +132,10 @@ pub struct Counters {
     pub latest: AtomicU64,
     /// Round trips to the peers.
     pub trips: Trips,
+    /// Is what the engine is told written down at present?
+    pub recording: AtomicBool,
+    /// Bytes of that so far.
+    pub recorded: AtomicU64,
 }
 
 impl Counters {

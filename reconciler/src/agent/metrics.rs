@@ -69,16 +69,19 @@ fn gauges<L: EncodeLabelSet>(
 }
 
 fn counters(encoder: &mut DescriptorEncoder<'_>, counters: &Counters) -> fmt::Result {
-    let all: [(&str, &str, &AtomicU64); 5] = [
+    let all: [(&str, &str, &AtomicU64); 6] = [
         ("rendezvip_datagrams_sent", "Datagrams sent to other nodes", &counters.sent),
         ("rendezvip_datagrams_received", "Datagrams received whose seal was good", &counters.received),
         ("rendezvip_datagrams_refused", "Datagrams refused by their seal or form", &counters.refused),
         ("rendezvip_frames_sent", "ARP and neighbour discovery frames sent", &counters.frames),
         ("rendezvip_beats_late", "Times that the beat came more than 5 ms late", &counters.late),
+        ("rendezvip_recorded_bytes", "Bytes of the recording of this life", &counters.recorded),
     ];
     for (name, help, counter) in all {
         one(encoder, name, help, &ConstCounter::new(counter.load(Ordering::Relaxed)))?;
     }
+    let help = "1 while everything that the engine is told is recorded";
+    gauge(encoder, "rendezvip_recording", help, counters.recording.load(Ordering::Relaxed).into())?;
     let help = "How late the latest beat of all came";
     gauge(encoder, "rendezvip_beat_latest_microseconds", help, counters.latest.load(Ordering::Relaxed))
 }

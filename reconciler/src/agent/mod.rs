@@ -26,6 +26,7 @@ pub mod nft;
 pub mod office;
 pub mod packet;
 pub mod priority;
+pub mod recorder;
 pub mod run;
 pub mod scan;
 pub mod state;

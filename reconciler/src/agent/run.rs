@@ -4,6 +4,7 @@
 //! Not here: what it does meanwhile (`beat`, `hands`, `office`).
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -24,10 +25,11 @@ use super::manager::{self, Manager};
 use super::netlink::{Monitor, Netlink, restore_settings};
 use super::nft::Gate;
 use super::office::{Message, Office};
+use super::recorder::{Blank, Recorder, Written};
 use super::state::State;
 use super::watch::Watch;
-use crate::engine::Engine;
 use crate::engine::event::Event;
+use crate::engine::recording::Birthday;
 use crate::manifest::agent_file::{AgentFile, Source as SourceOf};
 use crate::manifest::diagnostic::Diagnostic;
 use crate::membership::protocol::Birth;
@@ -95,14 +97,17 @@ pub fn node_name(file: &AgentFile) -> Result<NodeName, CannotRun> {
     })
 }
 
-/// Runs until `stop` says so, and speaks these versions of the protocol.
+/// Runs until `stop` says so, speaks these versions of the protocol, and writes down what its engine is told where `record`
+/// names a file.
 pub fn run(
     file: &AgentFile,
     versions: Versions,
+    record: Option<&Path>,
     serve: impl FnOnce(Desk) -> Result<Server, CannotRun>,
 ) -> Result<(), CannotRun> {
     let me = node_name(file)?;
     let state = Arc::new(State::open(&file.state_dir)?);
+    let blank = record.map(Blank::new).transpose()?;
     let keys = KeyFile::new(&file.gossip.key_file);
     let ring = keys.read()?;
     let git_config = GitConfig::new(file, &me)?;
@@ -177,11 +182,17 @@ pub fn run(
         last_good: last_good.map(|good| (good.revision, Arc::new(good.desired))),
     };
 
-    let birth = Birth { me: me.clone(), epoch, disk, at: clock::now(), without: Vec::new() };
-    let mut engine = Engine::new(birth, Timing::default());
-    engine.set_announce_rates(file.announce.rate, file.announce.refresh);
+    let birthday = Birthday {
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        wall_ms: wall,
+        birth: Birth { me: me.clone(), epoch, disk, at: clock::now(), without: Vec::new() },
+        timing: Timing::default(),
+        rates: (file.announce.rate, file.announce.refresh),
+    };
+    let recording = blank.map(|blank| blank.begin(&birthday, desk.counters.clone())).transpose()?;
+    let (recorder, recorded) = recording.unzip();
     let beat = Beat {
-        engine,
+        engine: birthday.engine(),
         gossip,
         gate,
         monitor,
@@ -193,6 +204,7 @@ pub fn run(
         inlet: inlet.clone(),
         outlet,
         clock: wall_clock,
+        recorder,
     };
     tracing::info!(node = %me, epoch, "started");
 
@@ -224,11 +236,18 @@ pub fn run(
         tracing::warn!("the others did not take over in time; this node stops all the same");
         inlet.put(Event::Abandon);
     }
-    let Ok(beat) = beating.join() else { std::process::abort() };
+    let beat = beating.join();
+    let Ok(mut beat) = beat else {
+        // What killed it is in the recording.
+        recorded.iter().for_each(Written::wait);
+        std::process::abort()
+    };
+    beat.recorder.take().into_iter().for_each(Recorder::stop);
     linger_and_clean(beat, file);
     drop(checks);
     desk.say(Message::Stop);
     let _ = office.join();
+    recorded.iter().for_each(Written::wait);
     let settings = state.settings();
     restore_settings(settings.iter().map(|(path, (old, new))| (path.as_str(), old.as_str(), new.as_str())));
     state.forget_settings();

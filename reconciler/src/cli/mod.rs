@@ -21,6 +21,7 @@ pub mod plan;
 pub mod reconcile;
 pub mod reload;
 pub mod render;
+pub mod replay;
 pub mod resume;
 pub mod revision;
 pub mod run;

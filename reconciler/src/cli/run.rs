@@ -24,6 +24,12 @@ pub struct Run {
     /// The node's own file
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
     config: PathBuf,
+    /// Write down everything that the engine is told, for `rendezvip simulate --replay`
+    ///
+    /// The file can be attached to a report: it has names, addresses and pools, and no key. A recording that is there
+    /// already is renamed to FILE.old. It ends at 1 GiB; the daemon goes on without it.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Speak as a build whose newest version of the protocol is this one, to try an upgrade before there is one
     #[arg(long, value_name = "VERSION", hide = true, default_value_t = NEWEST, value_parser = clap::value_parser!(u8).range(1..))]
     protocol: u8,
@@ -54,5 +60,7 @@ fn start(args: &Run) -> Result<(), CannotRun> {
         Source::Git(git) => git.webhook.as_ref().map(webhook::open).transpose()?,
         Source::Directory(_) => None,
     };
-    run::run(&file, Versions::up_to(args.protocol), move |desk| http::start(desk, address, &control, hook))
+    run::run(&file, Versions::up_to(args.protocol), args.record.as_deref(), move |desk| {
+        http::start(desk, address, &control, hook)
+    })
 }

@@ -2,12 +2,14 @@
 //!
 //! In: numbers and a seed. Out: what was found, as text or JSON. Not here: the simulation (`sim`).
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::exit::Exit;
+use super::replay;
 use crate::digest::Digest;
 use crate::manifest::desired::Profile;
 use crate::sim::{Faults, Options, Outage, Report, run as simulate};
@@ -47,6 +49,12 @@ pub struct Simulate {
     /// Print what each node decides
     #[arg(long)]
     explain: bool,
+    /// Play what a node recorded with `rendezvip run --record FILE`, and say whether it decides the same
+    ///
+    /// Nothing else is simulated then: the engine of one node is told again all that it was told, at the same times.
+    /// Exits 1 at the first event that leads to other actions, and where the file is not whole.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "vips", "hours", "seed", "loss", "faults", "profile", "until"])]
+    replay: Option<PathBuf>,
     /// How to print what was found
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
@@ -151,6 +159,9 @@ impl From<Outage> for Percentiles {
 /// Runs it and prints what was found.
 #[expect(clippy::disallowed_methods, reason = "how fast it ran is told to a person, and no part of the simulation")]
 pub fn run(args: &Simulate) -> Exit {
+    if let Some(recording) = &args.replay {
+        return replay::run(recording, args.explain, matches!(args.format, Format::Json));
+    }
     let options = Options {
         nodes: usize::from(args.nodes),
         vips: usize::from(args.vips),
@@ -171,6 +182,7 @@ pub fn run(args: &Simulate) -> Exit {
         without: Vec::new(),
         stop_at_violation: true,
         explain: args.explain,
+        record: None,
     };
     let started = std::time::Instant::now();
     let report = simulate(&options);

@@ -17,7 +17,7 @@ use crate::time::Instant;
 use crate::vip::Vip;
 
 /// One thing to do. An executor does them in order and chooses nothing.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub enum Action {
     /// Stop answering for these, in the kernel, before anything that follows; then take the addresses away.
     Stop(Vec<Stopped>),
@@ -72,7 +72,7 @@ pub struct Stopped {
 }
 
 /// Something for the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Note {
     /// A view was accepted.
     View(String),

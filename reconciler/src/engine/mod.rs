@@ -9,6 +9,8 @@ pub mod event;
 pub mod generation;
 mod lag;
 mod offer;
+pub mod recording;
+pub mod replay;
 pub mod report;
 mod voice;
 
@@ -130,9 +132,11 @@ impl Engine {
         }
     }
 
-    /// First announcements and all later ones, a second and an interface.
-    pub fn set_announce_rates(&mut self, rate: u32, refresh: u32) {
+    /// The same node, with other rates of first announcements and of all later ones, a second and an interface.
+    #[must_use]
+    pub fn announcing(mut self, rate: u32, refresh: u32) -> Self {
         self.voice.set_rates(rate, refresh);
+        self
     }
 
     /// What is agreed.

@@ -148,11 +148,16 @@ impl Cluster {
 
     /// Starts a node's daemon, as its service manager would.
     pub fn start(&mut self, name: &str) -> Result<(), LabError> {
+        self.start_with(name, &[])
+    }
+
+    /// The same, with more arguments.
+    pub fn start_with(&mut self, name: &str, arguments: &[&str]) -> Result<(), LabError> {
         let node = self.segment.node(name);
         let step = || format!("start the daemon of {name}");
         let log = File::options().create(true).append(true).open(self.log(name)).step(step)?;
         let mut command = Command::new(BINARY);
-        command.arg("run").arg("--config").arg(self.config(name)).stdin(std::process::Stdio::null());
+        command.arg("run").arg("--config").arg(self.config(name)).args(arguments).stdin(std::process::Stdio::null());
         command.stdout(log.try_clone().step(step)?).stderr(log);
         let daemon = node.place().spawn(command).step(step)?;
         if let Some(mut old) = self.daemons.insert(name.to_owned(), daemon) {

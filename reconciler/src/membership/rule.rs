@@ -3,8 +3,10 @@
 //! In: nothing. Out: [`Rule`]. Not here: the rules themselves (`protocol`). A running node keeps them all:
 //! only `sim` builds a protocol without one.
 
+use serde::{Deserialize, Serialize};
+
 /// A rule that a mutant lacks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rule {
     /// A node is silent only after D > L.
     SilenceOutlastsLease,

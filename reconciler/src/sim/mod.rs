@@ -48,6 +48,8 @@ pub struct Options {
     pub stop_at_violation: bool,
     /// Print each step after this instant, for a person who looks for a cause.
     pub explain: bool,
+    /// Record the lives of this node.
+    pub record: Option<usize>,
 }
 
 impl Default for Options {
@@ -63,6 +65,7 @@ impl Default for Options {
             without: Vec::new(),
             stop_at_violation: false,
             explain: false,
+            record: None,
         }
     }
 }

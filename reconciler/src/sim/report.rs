@@ -53,6 +53,8 @@ pub struct Report {
     pub episodes: u64,
     /// Digest of every step and action.
     pub trace: Digest,
+    /// What was asked to be recorded, a life each.
+    pub recordings: Vec<Vec<u8>>,
 }
 
 impl Report {

@@ -19,10 +19,10 @@ use super::random::Random;
 use super::report::{Report, Violation};
 use super::{Faults, Options};
 use crate::digest::Digest;
-use crate::engine::Engine;
 use crate::engine::action::Action;
 use crate::engine::event::{Event, LocalInterface};
 use crate::engine::generation::Generation;
+use crate::engine::recording::{Birthday, Ending, Tape, Writer};
 use crate::membership::heartbeat::Heartbeat;
 use crate::membership::protocol::{Birth, Forming, outlives};
 use crate::membership::rule::Rule;
@@ -136,6 +136,8 @@ pub(super) struct World {
     declared: BTreeMap<u64, BTreeSet<usize>>,
     /// The first revision that declared each set: there are few sets and, in a long run, ten thousands of revisions.
     first_declared: BTreeMap<BTreeSet<usize>, u64>,
+    /// The present life of the node that is recorded.
+    recording: Option<(Tape, Writer<Vec<u8>>)>,
 }
 
 impl World {
@@ -183,6 +185,7 @@ impl World {
             trace: Sha256::new(),
             coded: 0,
             armed: Vec::new(),
+            recording: None,
             options: options.clone(),
         };
         for node in 0..options.nodes {
@@ -245,6 +248,7 @@ impl World {
                 self.report.lived += self.now.as_micros() - machine.up_since.as_micros();
             }
         }
+        self.end_recording();
         self.report.violations = self.checker.violations;
         self.report.trace = Digest(self.trace.finalize().into());
         self.report
@@ -275,7 +279,18 @@ impl World {
         let birth = Birth { me: name(node), epoch, disk, at: local, without: self.options.without.clone() };
         let profile =
             crate::manifest::desired::Failover { heartbeat: Duration::from_millis(100), profile: self.options.profile };
-        machine.engine = Some(Engine::new(birth, Timing::new(profile)));
+        let birthday = Birthday {
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            wall_ms: wall,
+            birth,
+            timing: Timing::new(profile),
+            rates: (10_000, 15),
+        };
+        machine.engine = Some(birthday.engine());
+        if self.options.record == Some(node) {
+            let writer = Writer::begin(Vec::new(), &birthday).expect("memory takes it");
+            self.recording = Some((Tape::new(&birthday), writer));
+        }
         machine.paused_until = None;
         machine.waiting.clear();
         machine.undone.clear();
@@ -302,6 +317,16 @@ impl World {
         machine.tick += 1;
         if kernel_too {
             self.kernels[node] = Kernel::default();
+        }
+        if self.options.record == Some(node) {
+            self.end_recording();
+        }
+    }
+
+    /// A life of the node that is recorded is over.
+    fn end_recording(&mut self) {
+        if let Some((_, writer)) = self.recording.take() {
+            self.report.recordings.push(writer.end(Ending::Stopped).expect("memory takes it"));
         }
     }
 
@@ -362,7 +387,12 @@ impl World {
         }
         let local = machine.clock.local(self.now);
         let told = self.options.explain.then(|| format!("{event:?}"));
-        let actions = engine.step(local, event);
+        let actions = match self.recording.as_mut().filter(|_| self.options.record == Some(node)) {
+            Some((tape, writer)) => {
+                tape.step(engine, local, event, |entry| writer.entry(&entry).expect("memory takes it"))
+            }
+            None => engine.step(local, event),
+        };
         let due = machine.clock.world(engine.next_deadline());
         let lapses = engine.protocol().lapses();
         let view = engine.protocol().accepted().map(|view| view.id());

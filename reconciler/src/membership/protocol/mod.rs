@@ -35,7 +35,7 @@ pub use evidence::Start;
 const GENERATIONS_KEPT: usize = 4;
 
 /// What a node starts with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Birth {
     /// Its name.
     pub me: NodeName,
@@ -66,7 +66,7 @@ pub fn outlives<T: Ord>(before: &BTreeSet<T>, now: &BTreeSet<T>) -> bool {
 }
 
 /// A datagram to send: to whom, under which epoch and counter, saying what.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Outgoing {
     /// The peer.
     pub to: NodeName,
