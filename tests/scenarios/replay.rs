@@ -16,7 +16,7 @@ fn recordings() -> Vec<Vec<u8>> {
 fn play(recording: &[u8]) -> (u64, Option<Box<Played>>) {
     let mut player = Player::open(recording).unwrap();
     loop {
-        match player.next().unwrap() {
+        match player.play().unwrap() {
             Next::Step(played) if played.is_same() => {}
             Next::Step(played) => return (player.steps(), Some(played)),
             Next::End(ending) => {
@@ -91,7 +91,7 @@ fn a_recording_that_was_touched_is_refused_wherever_it_was() {
             Err(refused) => return refused,
         };
         loop {
-            match player.next() {
+            match player.play() {
                 Ok(Next::Step(played)) => assert!(played.is_same(), "{played:?}"),
                 Ok(Next::End(_)) => panic!("it was read to its end"),
                 Err(refused) => return refused,

@@ -236,7 +236,7 @@ mod tests {
     fn played(path: &Path) -> (u64, Ending) {
         let mut player = Player::open(File::open(path).unwrap()).unwrap();
         loop {
-            match player.next().unwrap() {
+            match player.play().unwrap() {
                 Next::Step(played) => assert!(played.is_same(), "{played:?}"),
                 Next::End(ending) => return (player.steps(), ending),
             }

@@ -75,7 +75,7 @@ fn play(path: &Path, player: &mut Player<BufReader<File>>, explain: bool) -> (Fo
     let Birthday { birth, build, wall_ms, .. } = player.birthday().clone();
     let (mut actions, mut ended, mut difference, mut unread) = (0, None, None, None);
     while ended.is_none() && difference.is_none() {
-        match player.next() {
+        match player.play() {
             Ok(Next::End(ending)) => ended = Some(ending),
             Ok(Next::Step(played)) => {
                 if explain {

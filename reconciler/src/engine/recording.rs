@@ -279,7 +279,7 @@ impl<R: Read> Reader<R> {
     /// The next entry. After an [`Entry::End`] nothing may follow.
     pub fn entry(&mut self) -> Result<Entry, Unreadable> {
         let entry = self.frame()?.ok_or(Unreadable::Cut)?;
-        if matches!(entry, Entry::End(_)) && !self.from_here(1)?.is_empty() {
+        if matches!(entry, Entry::End(_)) && !self.some_bytes(1)?.is_empty() {
             return Err(Unreadable::Damaged(self.at));
         }
         Ok(entry)
@@ -288,7 +288,7 @@ impl<R: Read> Reader<R> {
     /// What one frame holds; nothing where none begins.
     fn frame<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, Unreadable> {
         let begins = self.at;
-        let head = self.from_here(12)?;
+        let head = self.some_bytes(12)?;
         let Some((length, check)) = head.split_first_chunk::<4>() else {
             return if head.is_empty() { Ok(None) } else { Err(Unreadable::Cut) };
         };
@@ -299,7 +299,7 @@ impl<R: Read> Reader<R> {
         if length > FRAME_LONGEST {
             return Err(Unreadable::Damaged(begins));
         }
-        let bytes = self.from_here(u64::from(length))?;
+        let bytes = self.some_bytes(u64::from(length))?;
         if bytes.len() < length as usize {
             return Err(Unreadable::Cut);
         }
@@ -315,7 +315,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// As many bytes as there are, at most so many.
-    fn from_here(&mut self, length: u64) -> Result<Vec<u8>, Unreadable> {
+    fn some_bytes(&mut self, length: u64) -> Result<Vec<u8>, Unreadable> {
         let mut bytes = Vec::new();
         self.from.by_ref().take(length).read_to_end(&mut bytes).map_err(Unreadable::Io)?;
         Ok(bytes)

@@ -80,7 +80,7 @@ impl<R: Read> Player<R> {
     }
 
     /// Plays the next step. Once an engine panicked it is not to be asked again.
-    pub fn next(&mut self) -> Result<Next, Unreadable> {
+    pub fn play(&mut self) -> Result<Next, Unreadable> {
         let (after, event, then) = match self.reader.entry()? {
             Entry::End(ending) => return Ok(Next::End(ending)),
             Entry::Step { after, event, decided } => (after, event, decided),
