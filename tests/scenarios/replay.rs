@@ -132,3 +132,55 @@ fn an_hour_of_three_nodes_at_rest_takes_less_than_what_the_manual_says() {
     let hour = (of(120) - of(60)) * 60;
     assert!((10_000_000..25_000_000).contains(&hour), "{hour} bytes");
 }
+
+#[test]
+fn what_somebody_made_up_is_played_or_refused_and_harms_nobody() {
+    let whole = recordings().remove(0);
+    let end = |recording: &[u8]| -> Option<Unreadable> {
+        let mut player = match Player::open(recording) {
+            Ok(player) => player,
+            Err(refused) => return Some(refused),
+        };
+        loop {
+            match player.play() {
+                Ok(Next::Step(played)) if played.now.is_some() => {}
+                Ok(_) => return None,
+                Err(refused) => return Some(refused),
+            }
+        }
+    };
+    let for_ever = changed(
+        &whole,
+        |_| {},
+        |number, entry| {
+            if let (100, Entry::Step { after, .. }) = (number, entry) {
+                *after = u64::MAX;
+            }
+        },
+    );
+    assert!(matches!(end(&for_ever), Some(Unreadable::Damaged(_))), "time does not end");
+    let at_once = changed(&whole, |birthday| birthday.timing.heartbeat = Duration::ZERO, |_, _| {});
+    assert!(matches!(end(&at_once), Some(Unreadable::Damaged(_))), "no node beats without a pause");
+
+    // One bit of one event, with a check that fits: whatever it says now, the player comes to an end.
+    let mut random = 7_u64;
+    for _ in 0..80 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (number, at, bit) = ((random >> 33) % 400 + 1, random >> 20 & 0xffff, random >> 60 & 7);
+        let (mut reader, birthday) = Reader::open(&whole[..]).unwrap();
+        let mut writer = Writer::begin(Vec::new(), &birthday).unwrap();
+        for entry in 1.. {
+            let next = reader.entry().unwrap();
+            if let Entry::End(ending) = next {
+                end(&writer.end(ending).unwrap());
+                break;
+            }
+            let mut bytes = postcard::to_allocvec(&next).unwrap();
+            if entry == number {
+                let at = at as usize % bytes.len();
+                bytes[at] ^= 1 << bit;
+            }
+            writer.entry(&bytes).unwrap();
+        }
+    }
+}

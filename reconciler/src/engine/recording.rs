@@ -276,6 +276,11 @@ impl<R: Read> Reader<R> {
         Ok((reader, birthday))
     }
 
+    /// How many bytes were read.
+    pub const fn place(&self) -> u64 {
+        self.at
+    }
+
     /// The next entry. After an [`Entry::End`] nothing may follow.
     pub fn entry(&mut self) -> Result<Entry, Unreadable> {
         let entry = self.frame()?.ok_or(Unreadable::Cut)?;

@@ -12,6 +12,11 @@ use super::action::Action;
 use super::recording::{Birthday, Decided, Ending, Entry, Reader, Unreadable, decided, told};
 use crate::time::Instant;
 
+/// No node lives that long, 140,000 years of a host's clock: what comes later was made up, and time must not end.
+const FAR: Instant = Instant::from_micros(1 << 62);
+/// Nor does one beat faster.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// Plays a recording, a step at a time.
 #[derive(Debug)]
 pub struct Player<R> {
@@ -60,7 +65,11 @@ impl<R: Read> Player<R> {
     pub fn open(from: R) -> Result<Self, Unreadable> {
         let (reader, birthday) = Reader::open(from)?;
         // What a stranger wrote may hold values that no node has.
-        let engine = catch_unwind(|| birthday.engine()).map_err(|_| Unreadable::Damaged(0))?;
+        let made_up = || Unreadable::Damaged(reader.place());
+        if birthday.birth.at > FAR || birthday.timing.heartbeat < SHORTEST {
+            return Err(made_up());
+        }
+        let engine = catch_unwind(|| birthday.engine()).map_err(|_| made_up())?;
         Ok(Self { reader, now: birthday.birth.at, birthday, engine, steps: 0 })
     }
 
@@ -86,6 +95,9 @@ impl<R: Read> Player<R> {
             Entry::Step { after, event, decided } => (after, event, decided),
         };
         self.now = self.now + Duration::from_micros(after);
+        if self.now > FAR {
+            return Err(Unreadable::Damaged(self.reader.place()));
+        }
         self.steps += 1;
         let told = told(&event);
         let actions = catch_unwind(AssertUnwindSafe(|| self.engine.step(self.now, event))).ok();
