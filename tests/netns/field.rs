@@ -3,7 +3,7 @@
 //! Each test is one report. Outages are held to twice the promise, because a machine that runs tests is busy; that
 //! nobody ever claims a VIP beside its owner is held to the letter.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -100,6 +100,12 @@ fn an_address_that_somebody_takes_off_an_interface_is_back_at_once() {
         let start = now();
         assert_eq!(take_off(stage), its.len(), "each of them stood there\n{}", stage.logs());
         back(stage, start, "once");
+        let told = stage.cluster.wait_status("edge-a", Duration::from_secs(2), |status| {
+            let note = status.members.iter().find(|one| one.node.as_str() == owner).and_then(|one| one.note.as_ref());
+            note.is_some_and(|note| its.iter().all(|vip| note.message.contains(&vip.to_string())))
+        });
+        assert!(told.is_some(), "{:?}\n{}", stage.cluster.status("edge-a").map(|it| it.members), stage.logs());
+        assert!(stage.cluster.log_tail(&owner).contains("somebody removed a VIP"), "{}", stage.logs());
         let mut last = now();
         for _ in 0..10 {
             std::thread::sleep(Duration::from_millis(200));
@@ -110,6 +116,33 @@ fn an_address_that_somebody_takes_off_an_interface_is_back_at_once() {
         settle(stage);
         let others = stage.bystander.claims(start).into_iter().filter(|one| its.contains(&one.claim.address));
         assert!(others.into_iter().all(|one| one.claim.mac == mac), "its owner changed\n{}", stage.logs());
+    });
+}
+
+#[test]
+fn a_vip_that_the_kernel_takes_no_more_goes_to_another_node() {
+    in_a_lab(|| {
+        let stage = &mut web();
+        let owner = owner_of_v6(stage);
+        let (mac, its) = (stage.mac(&owner), stage.vips_of(&owner));
+        let (v6, v4): (BTreeSet<IpAddr>, BTreeSet<IpAddr>) = its.into_iter().partition(IpAddr::is_ipv6);
+        stage.client.mark();
+        let start = now();
+        let place = stage.cluster.segment.node(&owner).place();
+        place.run(|| std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1")).unwrap();
+        let elsewhere =
+            |who: &BTreeMap<IpAddr, Mac>| v6.iter().all(|vip| who.get(vip).is_some_and(|taker| *taker != mac));
+        let moved = stage.bystander.wait(Duration::from_secs(4), elsewhere);
+        assert!(moved.is_some(), "{:?}\n{}", stage.claimed(), stage.logs());
+        let actual = stage.cluster.wait_status("edge-a", Duration::from_secs(2), |status| {
+            let of = |vip: &IpAddr| status.vips.iter().find(|one| one.vip.address() == *vip);
+            v6.iter().all(|vip| of(vip).and_then(|one| one.actual.as_ref()).is_some_and(|at| at.as_str() != owner))
+        });
+        assert!(actual.is_some(), "{:?}", stage.cluster.status("edge-a").map(|it| it.vips));
+        stage.watch();
+        let claimed = stage.claimed();
+        assert!(v4.iter().all(|vip| claimed.get(vip) == Some(&mac)), "its IPv4 VIPs moved\n{}", stage.logs());
+        assert_eq!(stage.overlaps(start), [""; 0]);
     });
 }
 

@@ -12,6 +12,7 @@ mod announce;
 mod battery;
 mod desk;
 mod field;
+mod flows;
 mod frames;
 mod gate;
 mod host;
@@ -20,8 +21,10 @@ mod lab;
 mod namespace;
 mod replay;
 mod roles;
+mod sources;
 mod stages;
 mod story;
+mod strangers;
 
 /// Runs `test` inside a lab of its own, while nothing else runs: what is measured in it is time.
 ///

@@ -303,7 +303,9 @@ impl Beat {
                         tracing::debug!(%vip, %error, "a group could not be left");
                     }
                 }
-                self.hands.give(Task::Detach(stopped));
+                // What somebody put there in place of ours is never removed.
+                let spared = vips.into_iter().filter(|vip| host.foreign.contains(vip)).collect();
+                self.hands.give(Task::Detach { stopped, spared });
                 host.dirty = true;
             }
             Action::Start(started) => {
@@ -344,6 +346,10 @@ impl Beat {
                 Err(error) => tracing::error!(%error, "the sets cannot be written"),
             },
             Action::Epoch(epoch) => self.desk.say(Message::Epoch(epoch)),
+            Action::Damped(damped) => {
+                let wall = |until: Instant| clock::realtime_ns(until) / 1_000_000;
+                self.desk.say(Message::Damped(damped.into_iter().map(|(pool, until)| (pool, wall(until))).collect()));
+            }
             Action::Fetch(digest) => self.desk.say(Message::PeerHas(digest)),
             Action::Left => host.left = true,
             Action::Note(note) => {
@@ -631,6 +637,7 @@ const fn kind(action: &Action) -> &'static str {
         Action::EndLinger(_) => "end linger",
         Action::Fetch(_) => "fetch",
         Action::Epoch(_) => "epoch",
+        Action::Damped(_) => "damped",
         Action::Left => "left",
         Action::Note(_) => "note",
     }

@@ -31,7 +31,12 @@ pub enum Task {
     /// Put these on the host and report.
     Attach(Vec<Started>),
     /// Take these away; those that linger are replaced by a local route.
-    Detach(Vec<Stopped>),
+    Detach {
+        /// All of them.
+        stopped: Vec<Stopped>,
+        /// Those whose address on this host is somebody else's by now: it stays.
+        spared: BTreeSet<Vip>,
+    },
     /// These VIPs sit on `lo`, and no others; `gone` are those of them that somebody took away.
     OnLoopback {
         /// All of them.
@@ -94,8 +99,9 @@ fn work(mut netlink: Netlink, inbox: &Receiver<Task>, hooks: &Hooks, deliver: &i
         match task {
             Task::Interfaces(known) => indices = known,
             Task::Attach(started) => attach(&mut netlink, &indices, &on_loopback, &started, hooks, deliver),
-            Task::Detach(stopped) => {
-                let edits = detach(&indices, &stopped);
+            Task::Detach { stopped, spared } => {
+                let mut edits = detach(&indices, &stopped);
+                edits.retain(|edit| !matches!(edit, Edit::Remove { vip, .. } if spared.contains(vip)));
                 report(netlink.apply(&edits));
                 hooks.released(stopped.iter().map(|one| one.vip).collect());
             }

@@ -25,7 +25,7 @@ use crate::engine::generation::Generation;
 use crate::engine::report::Report;
 use crate::manifest::desired::Desired;
 use crate::membership::protocol::Forming;
-use crate::name::{CheckName, NodeName};
+use crate::name::{CheckName, NodeName, PoolName};
 use crate::revision::Revision;
 use crate::source::problem::{Code, Problem};
 use crate::source::{Load, Seen, Source, UNASKED};
@@ -55,6 +55,8 @@ pub enum Message {
     Skewed(Vec<Skew>),
     /// Settings of the kernel were changed.
     Settings(Vec<Setting>),
+    /// Until when pools are not to be given back to this node again, by the wall clock in milliseconds.
+    Damped(BTreeMap<PoolName, u64>),
     /// A peer has a generation that this node lacks.
     PeerHas(Digest),
     /// A job of git ended.
@@ -150,6 +152,11 @@ impl Office {
                 let changed = changed.into_iter().map(|it| (it.path, (it.old, it.new.to_owned()))).collect();
                 if let Err(problem) = self.state.keep_settings(changed) {
                     tracing::warn!(%problem, "what the kernel's settings were cannot be kept");
+                }
+            }
+            Message::Damped(damped) => {
+                if let Err(problem) = self.state.keep_damped(&damped) {
+                    tracing::warn!(%problem, "until when pools are not to be given back cannot be kept");
                 }
             }
             Message::PeerHas(_) => self.source.reconcile(now),

@@ -146,6 +146,11 @@ pub fn run(
     let wall_clock = WallClock::watch()?;
     let (inlet, outlet) = inlet()?;
     let (hooks, hooks_ended) = Hooks::start(file.hooks.clone()).map_err(|error| no_thread(&error))?;
+    let damped = state.damped()?.into_iter().map(|(pool, until)| {
+        let left = Duration::from_millis(until.saturating_sub(wall));
+        (pool, now + left)
+    });
+    inlet.put(Event::Damped(damped.collect()));
     let hands = {
         let inlet = inlet.clone();
         Hands::start(netlink, hooks, move |event| inlet.put(event)).map_err(|error| no_thread(&error))?

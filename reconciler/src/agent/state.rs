@@ -9,6 +9,7 @@
 //!           phase          bytes of the engine; on disk before it is told to anybody
 //!           epoch          the highest epoch used
 //!           settings       what the kernel's settings were before this program changed them
+//!           damped         until when pools are not to be given back to this node again
 //!           mirror.git/    the git port's
 //!           home/          the git port's
 //! ```
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::manifest::desired::Desired;
+use crate::name::PoolName;
 use crate::revision::Revision;
 use crate::source::problem::{Code, Problem};
 
@@ -158,6 +160,22 @@ impl State {
         let _ = fs::remove_file(self.path.join("settings"));
     }
 
+    /// Until when pools are not to be given back to this node again, by the wall clock in milliseconds; none where the
+    /// file is damaged: it only delays.
+    pub fn damped(&self) -> Result<BTreeMap<PoolName, u64>, Problem> {
+        match self.read("damped") {
+            Ok(bytes) => Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()),
+            Err(problem) if problem.code == Code::StateDamaged => Ok(BTreeMap::new()),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Keeps that.
+    pub fn keep_damped(&self, damped: &BTreeMap<PoolName, u64>) -> Result<(), Problem> {
+        let bytes = serde_json::to_vec(damped).map_err(|error| unusable(&self.path, "written", &error.into()))?;
+        self.write("damped", &bytes)
+    }
+
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Problem> {
         let path = self.path.join(name);
         let bytes = match fs::read(&path) {
@@ -211,17 +229,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
         let revision = Revision::Directory(Digest::of(b"x"));
+        let damped = BTreeMap::from([(PoolName::new("web").unwrap(), 1_777_896_000_000)]);
         {
             let state = State::open(&path).unwrap();
             assert_eq!((state.last_good(), state.phase(), state.epoch()), (Ok(None), Ok(None), Ok(None)));
             state.keep_phase(b"one").unwrap();
             state.keep_phase(b"two").unwrap();
             state.keep_epoch(1_777_896_000_000).unwrap();
+            state.keep_damped(&damped).unwrap();
             state.keep_last_good(&revision, &desired()).unwrap();
         }
         let state = State::open(&path).unwrap();
         assert_eq!(state.phase(), Ok(Some(b"two".to_vec())));
         assert_eq!(state.epoch(), Ok(Some(1_777_896_000_000)));
+        assert_eq!(state.damped(), Ok(damped));
         let good = state.last_good().unwrap().unwrap();
         assert_eq!((good.revision, good.desired), (revision, desired()));
     }

@@ -2,7 +2,7 @@
 //!
 //! In: nothing. Out: [`Action`]. Not here: how it is done (`agent`), what it means (`engine`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::manifest::desired::Attach;
 use crate::membership::protocol::Outgoing;
 use crate::membership::view::Sets;
-use crate::name::{InterfaceName, NodeName};
+use crate::name::{InterfaceName, NodeName, PoolName};
 use crate::time::Instant;
 use crate::vip::Vip;
 
@@ -45,6 +45,8 @@ pub enum Action {
     Left,
     /// Somebody should know: an owner changed, a lease lapsed.
     Note(Note),
+    /// Until when pools are not to be given back to this node again: keep it, unhurried, for the next life of the daemon.
+    Damped(BTreeMap<PoolName, Instant>),
 }
 
 /// A VIP to start.

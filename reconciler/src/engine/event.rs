@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::generation::Generation;
 use crate::membership::heartbeat::Heartbeat;
 use crate::membership::protocol::Forming;
-use crate::name::{CheckName, InterfaceName, NodeName};
+use crate::name::{CheckName, InterfaceName, NodeName, PoolName};
+use crate::time::Instant;
 use crate::vip::Vip;
 
 /// One thing that happened. The time at which it was seen is handed to `step` beside it.
@@ -73,6 +74,8 @@ pub enum Event {
     Abandon,
     /// Begin anew with these nodes, whatever was agreed before.
     Form(BTreeSet<NodeName>),
+    /// Until when pools are not to be given back to this node again, as an earlier life of the daemon kept it.
+    Damped(BTreeMap<PoolName, Instant>),
 }
 
 /// What is to be told of this node beside what the engine knows.

@@ -42,6 +42,8 @@ use crate::wire::ethernet::MacAddr;
 const OPENING: Duration = Duration::from_secs(1);
 /// A VIP that the kernel refused is offered again after so long.
 const REFUSED_RETRY: Duration = Duration::from_secs(10);
+/// That somebody took a VIP off this host is told for so long.
+const REMOVED_TOLD: Duration = Duration::from_secs(60);
 
 /// What is due already when a step is over is looked at again after so long.
 const IDLE: Duration = Duration::from_millis(1);
@@ -78,7 +80,11 @@ pub struct Engine {
     opening_since: Option<Instant>,
     owning: BTreeSet<PoolName>,
     mine: BTreeSet<PoolName>,
+    /// VIPs that somebody took off this host, and until when that is told.
+    removed: BTreeMap<Vip, Instant>,
     offer_due: Instant,
+    /// The last offer was made while it counted.
+    offer_counted: bool,
     told_lease: Option<Instant>,
     /// Asked to stop for good, not only to leave a set that does not name it.
     stopping: bool,
@@ -118,7 +124,9 @@ impl Engine {
             opening_since: None,
             owning: BTreeSet::new(),
             mine: BTreeSet::new(),
+            removed: BTreeMap::new(),
             offer_due: Instant::NEVER,
+            offer_counted: false,
             told_lease: None,
             stopping: false,
             told_left: false,
@@ -220,11 +228,14 @@ impl Engine {
         if let Some(sets) = self.protocol.take_sets_to_persist() {
             actions.push(Action::Persist(sets));
         }
+        if let Some(damped) = self.own.take_damped(now) {
+            actions.push(Action::Damped(damped));
+        }
         self.end_linger(now, &mut actions);
         let mut starts = Vec::new();
         self.start(now, &mut starts);
         self.tell_lease(&mut actions);
-        self.tell_record();
+        self.tell_record(now);
         self.list.renew(now, self.protocol.epoch());
         self.list.tick(now);
         for (to, message) in self.list.take_messages() {
@@ -293,6 +304,11 @@ impl Engine {
                 vips.iter().for_each(|vip| {
                     attached.remove(vip);
                 });
+                // The kernel itself takes addresses off an interface that goes down: nobody is to be blamed for that.
+                let interfaces = self.own.interfaces();
+                let usable = |name: &InterfaceName| interfaces.get(name).is_some_and(|it| it.usable);
+                let blamed = vips.iter().filter(|vip| self.held.get(vip).is_some_and(|held| usable(&held.interface)));
+                self.removed.extend(blamed.map(|vip| (*vip, now + REMOVED_TOLD)));
                 let starts: Vec<Started> = vips
                     .iter()
                     .filter_map(|vip| self.held.get(vip).map(|held| (vip, held)))
@@ -308,12 +324,14 @@ impl Engine {
             Event::Check { check, passes: false } => {
                 self.own.failing.insert(check);
             }
+            Event::Damped(damped) => self.own.set_damped(now, damped),
             Event::Drain => {
                 self.drained = true;
                 self.protocol.set_draining(now, true);
             }
             Event::Resume => {
                 self.drained = false;
+                self.own.forgive();
                 // One that left because it is behind comes back when it is not.
                 if !self.lag.has_left() {
                     self.protocol.rejoin(now);
@@ -429,7 +447,8 @@ impl Engine {
     }
 
     /// Tells the peers what changed of what they know of this node.
-    fn tell_record(&mut self) {
+    fn tell_record(&mut self, now: Instant) {
+        self.removed.retain(|_, until| now < *until);
         let view = self.protocol.accepted().filter(|_| self.protocol.is_clean() && self.protocol.is_member());
         let waiting = self.unstarted.iter().filter_map(|vip| {
             let foreign = self.voice.foreign(*vip)?;
@@ -452,11 +471,7 @@ impl Engine {
             revision: self.told.revision.clone(),
             generation: self.newest.as_ref().map(|newest| newest.digest()).unwrap_or_default(),
             attempted: self.told.attempted.clone(),
-            problem: Some(self.told.problem.clone())
-                .filter(|problem| !problem.is_empty())
-                .or_else(|| self.lag.tells().map(str::to_owned))
-                .or_else(|| self.own.tells_withheld())
-                .unwrap_or_default(),
+            problem: self.tells_problem(),
             macs,
             can_push: self.told.can_push,
             accepted_history: self.told.accepted_history.clone(),
@@ -467,6 +482,23 @@ impl Engine {
         };
         if record != **last {
             self.protocol.set_record(NodeRecord { version: last.version + 1, ..record });
+        }
+    }
+
+    /// What is the matter with this node, the consequence before its cause; empty where nothing is.
+    fn tells_problem(&self) -> String {
+        let problem = Some(&self.told.problem).filter(|problem| !problem.is_empty());
+        match (self.lag.tells(), problem) {
+            (Some(behind), Some(problem)) => format!("{behind} ({problem})"),
+            (Some(behind), None) => behind.to_owned(),
+            (None, Some(problem)) => problem.clone(),
+            (None, None) if !self.removed.is_empty() => {
+                let first: Vec<String> = self.removed.keys().take(3).map(Vip::to_string).collect();
+                let more = self.removed.len() - first.len();
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                format!("removed from outside, and put back: {}{more}", first.join(", "))
+            }
+            (None, None) => self.own.tells_withheld().unwrap_or_default(),
         }
     }
 
@@ -560,19 +592,17 @@ impl Engine {
     }
 
     fn make_offer(&mut self, now: Instant) {
-        if now < self.offer_due {
+        let counts = self.protocol.lease().is_some() && !self.protocol.is_draining();
+        if now < self.offer_due && counts == self.offer_counted {
             return;
         }
+        self.offer_counted = counts;
         let Some(generation) = self.newest.clone() else {
             // Loading one is an event, which makes an offer due.
             self.offer_due = Instant::NEVER;
             return;
         };
-        let others = Others {
-            owning: &self.owning,
-            mine: &self.mine,
-            opening: self.opening_since.is_some() || self.protocol.accepted().is_none(),
-        };
+        let others = Others { owning: &self.owning, mine: &self.mine, opening: self.opening_since.is_some(), counts };
         let (offer, due) = self.own.offer(now, &generation, self.protocol.me(), &others);
         self.offer_due = due;
         self.protocol.set_offer(now, offer);

@@ -18,6 +18,10 @@ use crate::placement::offer::Offer;
 use crate::time::Instant;
 use crate::vip::Vip;
 
+/// A pool is given back to a node at most once in this time. A death before, one after: three moves a VIP, and no more
+/// (design.md, Damping), however often the node comes and goes.
+pub(super) const DAMPING: Duration = Duration::from_secs(180);
+
 /// What the node knows of itself.
 #[derive(Debug, Default)]
 pub(super) struct Own {
@@ -35,6 +39,9 @@ pub(super) struct Own {
     pub withheld: BTreeMap<InterfaceName, usize>,
     /// Since when it could carry each pool; gone as soon as it cannot.
     able_since: BTreeMap<PoolName, Instant>,
+    /// Pools that were given back to this node lately, and until when each is not to be again; it outlives the daemon.
+    damped: BTreeMap<PoolName, Instant>,
+    damped_changed: bool,
     /// Pools offered in full: no history makes them spare again while the node stays able.
     given_in_full: BTreeSet<PoolName>,
 }
@@ -47,6 +54,9 @@ pub(super) struct Others<'a> {
     pub mine: &'a BTreeSet<PoolName>,
     /// Nobody holds anything yet: nobody is spare then.
     pub opening: bool,
+    /// What is offered counts: there is a lease, and this node does not drain. Without one, what others hold may not even
+    /// be known, and nothing is given back; so nothing is decided for good.
+    pub counts: bool,
 }
 
 impl Own {
@@ -125,11 +135,18 @@ impl Own {
                 Failback::After(after) => since + after,
                 Failback::Manual => Instant::NEVER,
             };
-            if others.opening || !others.owning.contains(name) || now >= until {
-                self.given_in_full.insert(name.clone());
-            } else {
+            let back = !others.opening && others.owning.contains(name);
+            // Only giving back is damped: what nobody else has is taken at once.
+            let until = self.damped.get(name).map_or(until, |calm| until.max(*calm));
+            if back && now < until {
                 offer.spare.insert(name.clone());
                 next = next.min(until);
+            } else if others.counts {
+                self.given_in_full.insert(name.clone());
+                if back {
+                    self.damped.insert(name.clone(), now + DAMPING);
+                    self.damped_changed = true;
+                }
             }
         }
         self.able_since.retain(|name, _| generation.desired.pools.contains_key(name));
@@ -154,6 +171,27 @@ impl Own {
                 all.join(", ")
             )
         })
+    }
+
+    /// Until when each pool is not to be given back again, if that changed.
+    pub fn take_damped(&mut self, now: Instant) -> Option<BTreeMap<PoolName, Instant>> {
+        if !std::mem::take(&mut self.damped_changed) {
+            return None;
+        }
+        self.damped.retain(|_, until| now < *until);
+        Some(self.damped.clone())
+    }
+
+    /// What an earlier life of this daemon kept. A clock that was set meanwhile does not make it longer than it ever is.
+    pub fn set_damped(&mut self, now: Instant, damped: BTreeMap<PoolName, Instant>) {
+        let most = now + DAMPING;
+        self.damped = damped.into_iter().map(|(pool, until)| (pool, until.min(most))).collect();
+    }
+
+    /// A person does not want to wait.
+    pub fn forgive(&mut self) {
+        self.damped_changed |= !self.damped.is_empty();
+        self.damped.clear();
     }
 
     /// A life ended: what was offered in full is to be earned again.
@@ -230,7 +268,7 @@ mod tests {
 
     fn offer_at(own: &mut Own, now: Instant, generation: &Generation) -> (Offer, Instant) {
         let (owning, mine) = (BTreeSet::new(), BTreeSet::new());
-        let others = Others { owning: &owning, mine: &mine, opening: true };
+        let others = Others { owning: &owning, mine: &mine, opening: true, counts: true };
         own.offer(now, generation, &NodeName::new("edge-a").unwrap(), &others)
     }
 
@@ -267,6 +305,62 @@ mod tests {
         own.set_interfaces(at(4_000), eth(true), patience);
         own.set_interfaces(at(5_000), BTreeMap::new(), patience);
         assert_eq!(offered(&mut own, at(5_000)), (0, Instant::NEVER), "one that is gone does not blink");
+    }
+
+    #[test]
+    fn a_pool_is_given_back_once_in_three_minutes_and_taken_over_at_any_time() {
+        let (generation, me) = (generation("10.99.0.1"), NodeName::new("edge-a").unwrap());
+        let web = PoolName::new("web").unwrap();
+        let at = |seconds: u64| Instant::from_micros(seconds * 1_000_000);
+        let mut own = Own { interfaces: eth(true), ..Own::default() };
+        let spare = |own: &mut Own, now: Instant, owned: bool| {
+            let owning = owned.then(|| web.clone()).into_iter().collect();
+            let others = Others { owning: &owning, mine: &BTreeSet::new(), opening: false, counts: true };
+            let (offer, next) = own.offer(now, &generation, &me, &others);
+            offer.spare.contains(&web).then_some(next)
+        };
+        // The default failback of 10 s, then it is given back.
+        assert_eq!(spare(&mut own, at(1_000), true), Some(at(1_010)));
+        assert_eq!(own.take_damped(at(1_000)), None);
+        assert_eq!(spare(&mut own, at(1_010), true), None);
+        let kept = own.take_damped(at(1_010)).unwrap();
+        assert_eq!(kept, [(web.clone(), at(1_190))].into());
+        // It dies and comes back: another daemon, the same disk.
+        let mut own = Own { interfaces: eth(true), ..Own::default() };
+        own.set_damped(at(1_015), kept);
+        assert_eq!(spare(&mut own, at(1_020), true), Some(at(1_190)));
+        assert_eq!(spare(&mut own, at(1_100), true), Some(at(1_190)));
+        assert_eq!(spare(&mut own, at(1_190), true), None);
+        // Whoever else had it is gone: no history delays that.
+        own.begin_anew();
+        assert_eq!(spare(&mut own, at(1_200), true), Some(at(1_370)));
+        assert_eq!(spare(&mut own, at(1_201), false), None);
+        // A person does not want to wait.
+        own.begin_anew();
+        own.forgive();
+        assert_eq!(spare(&mut own, at(1_202), true), Some(at(1_212)));
+        assert_eq!(spare(&mut own, at(1_212), true), None);
+    }
+
+    #[test]
+    fn a_node_whose_offer_does_not_count_decides_nothing_for_good() {
+        let (generation, me) = (generation("10.99.0.1"), NodeName::new("edge-a").unwrap());
+        let web = PoolName::new("web").unwrap();
+        let at = |seconds: u64| Instant::from_micros(seconds * 1_000_000);
+        let mut own = Own { interfaces: eth(true), ..Own::default() };
+        let (nobody, somebody) = (BTreeSet::new(), BTreeSet::from([web.clone()]));
+        let spare = |own: &mut Own, now: Instant, owning: &BTreeSet<PoolName>, counts: bool| {
+            let others = Others { owning, mine: &nobody, opening: false, counts };
+            own.offer(now, &generation, &me, &others).0.spare.contains(&web)
+        };
+        // It has just booted, and knows of no view.
+        assert!(!spare(&mut own, at(0), &nobody, false));
+        assert!(spare(&mut own, at(1), &somebody, true), "others hold it: it waits for `failback`");
+        // It drains, or is behind: what it could have is not given to it.
+        assert!(!spare(&mut own, at(100), &somebody, false));
+        assert_eq!(own.take_damped(at(100)), None);
+        assert!(!spare(&mut own, at(101), &somebody, true));
+        assert_eq!(own.take_damped(at(101)), Some([(web.clone(), at(281))].into()));
     }
 
     #[test]

@@ -130,6 +130,7 @@ fn in_words(now: Instant, action: &Action) -> String {
         Action::EndLinger(vips) => format!("end linger of {}", some(vips.iter().copied())),
         Action::Fetch(digest) => format!("fetch {}", digest.short()),
         Action::Epoch(epoch) => format!("epoch {epoch}"),
+        Action::Damped(damped) => format!("{} pools are not to be given back for a while", damped.len()),
         Action::Left => "left".to_owned(),
         Action::Note(note) => format!("note {note:?}"),
     }
@@ -375,6 +376,7 @@ pub fn told(event: &Event) -> String {
         Event::Leave => "leave".to_owned(),
         Event::Abandon => "abandon".to_owned(),
         Event::Form(names) => format!("form anew with {} nodes", names.len()),
+        Event::Damped(damped) => format!("{} pools are not to be given back yet", damped.len()),
     }
 }
 

@@ -215,6 +215,7 @@ impl Report {
                         let reason = match problem {
                             _ if problem.starts_with("not offered") => "NotOffered",
                             _ if problem.starts_with("behind: ") => "Behind",
+                            _ if problem.starts_with("removed from outside") => "RemovedFromOutside",
                             _ if problem.starts_with("status not written") => "StatusNotWritten",
                             _ => "Stalled",
                         };

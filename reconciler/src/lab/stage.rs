@@ -136,11 +136,21 @@ impl Stage {
     pub fn settle(&mut self, limit: Duration) -> Result<(), String> {
         /// How often somebody looks whether the daemons are there at all.
         const GLANCE: Duration = Duration::from_secs(1);
+        /// A node that comes back for the second time within minutes is held back for a while (damping). Whoever sits
+        /// in front of a stage does not wait that long, and says so.
+        const IMPATIENT: Duration = Duration::from_secs(4);
         let (vips, start) = (self.vips(), now());
+        let mut told = false;
         while self.bystander.wait(GLANCE, |who| *who == self.wanted).is_none() {
             for name in self.names() {
                 if let Some(status) = self.cluster.ended(&name) {
                     return Err(format!("the daemon of {name} ended: {status}"));
+                }
+            }
+            if now().since(start) >= IMPATIENT && !std::mem::replace(&mut told, true) {
+                for name in self.names() {
+                    // One that is on its way in or out does not take orders.
+                    let _ = self.cluster.ask(&name, &["resume"]);
                 }
             }
             if now().since(start) < limit {

@@ -2,7 +2,7 @@
 //!
 //! In: events. Out: actions. Not here: the network and the other nodes (`world`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::engine::Engine;
@@ -10,6 +10,7 @@ use crate::engine::action::Action;
 use crate::engine::event::Event;
 use crate::engine::generation::Generation;
 use crate::membership::view::Sets;
+use crate::name::PoolName;
 use crate::time::Instant;
 
 /// A clock that runs at its own rate from its own start.
@@ -50,9 +51,10 @@ pub(super) struct Machine {
     pub clock: Clock,
     /// Nothing while it is down.
     pub engine: Option<Engine>,
-    /// What its disk holds: the sets, the epoch, the last good state.
+    /// What its disk holds: the sets, the epoch, what is damped, the last good state.
     pub disk: Option<Sets>,
     pub disk_epoch: u64,
+    pub damped: BTreeMap<PoolName, Instant>,
     pub last_good: Option<Arc<Generation>>,
     /// It cannot reach its git server.
     pub git_away: bool,

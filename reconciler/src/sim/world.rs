@@ -151,6 +151,7 @@ impl World {
                 engine: None,
                 disk: None,
                 disk_epoch: 0,
+                damped: BTreeMap::new(),
                 last_good: Some(generation.clone()),
                 git_away: false,
                 edition: 0,
@@ -298,6 +299,7 @@ impl World {
         machine.lapses_seen = 0;
         machine.up_since = self.now;
         self.excuse(node, Duration::from_secs(3));
+        self.step(node, Event::Damped(self.machines[node].damped.clone()));
         self.step(node, Event::Interfaces(interfaces(true)));
         if let Some(generation) = self.machines[node].last_good.clone() {
             self.step(node, Event::Loaded(generation));
@@ -508,6 +510,7 @@ impl World {
             }
             Action::Persist(sets) => self.machines[node].disk = Some(sets),
             Action::Epoch(epoch) => self.machines[node].disk_epoch = epoch,
+            Action::Damped(damped) => self.machines[node].damped = damped,
             Action::Lease(until) => {
                 // The kernel's end is absolute: the rounding is to the earlier.
                 self.kernels[node].until = until.map_or(Instant::ZERO, |until| clock.world(until));
@@ -708,6 +711,7 @@ impl World {
                 self.stop(node, true);
                 let machine = &mut self.machines[node];
                 (machine.disk, machine.disk_epoch, machine.last_good) = (None, 0, None);
+                machine.damped.clear();
                 self.after(down, What::Boot { node });
             }
             Strike::Leave(node) => {
@@ -854,6 +858,8 @@ impl World {
             self.network.twice = 0;
             self.network.late = 0;
         }
+        // Now and then a person ends the wait of those who came back; else only drains end.
+        let impatient = self.random.below(2) == 0;
         for node in 0..self.machines.len() {
             self.excuse(node, Duration::from_secs(2));
             self.machines[node].pause_in_step = None;
@@ -873,7 +879,10 @@ impl World {
                 self.after(Duration::from_millis(100), What::Boot { node });
                 continue;
             }
-            self.step(node, Event::Resume);
+            let drained = |machine: &Machine| machine.engine.as_ref().is_some_and(|it| it.protocol().is_draining());
+            if impatient || drained(&self.machines[node]) {
+                self.step(node, Event::Resume);
+            }
             self.step(node, Event::Interfaces(interfaces(true)));
             let delay = Duration::from_millis(self.random.below(500));
             self.load_after(delay, node);

@@ -602,6 +602,11 @@ impl Protocol {
             }
             return;
         }
+        // Sets that do not name this node: somebody went over to a later phase and could not leave this identity out.
+        let stranded = |view: &Arc<View>| !view.sets().contains(&self.me) && view.has(&self.me, self.epoch);
+        if !self.goodbye && self.peers.values().filter_map(|peer| self.views.get(&peer.accepted?)).any(stranded) {
+            return self.new_life();
+        }
         let Some(accepted) = &self.accepted else { return };
         if self.lease.is_some() || !accepted.has(&self.me, self.epoch) {
             return;
@@ -706,5 +711,38 @@ impl Protocol {
     fn rank(&self, now: Instant, sets: &Sets) -> u32 {
         let before = sets.names().range(..self.me.clone()).filter(|name| self.is_there(now, name)).count();
         u32::try_from(before).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::view::{Member, ViewBody};
+
+    #[test]
+    fn a_node_that_a_view_names_and_its_sets_do_not_ends_its_life() {
+        let [a, b, c] = ["a", "b", "c"].map(|name| NodeName::new(name).unwrap());
+        let old = Sets::first(BTreeSet::from([a.clone(), b.clone(), c.clone()]));
+        let both = old.towards(BTreeSet::from([a.clone(), c.clone()]));
+        let epoch_after = |sets: &Sets| {
+            let at = |millis: u64| Instant::from_micros(millis * 1_000);
+            let birth =
+                Birth { me: b.clone(), epoch: 7, disk: Some(both.clone()), at: Instant::ZERO, without: Vec::new() };
+            let mut here = Protocol::new(birth, Timing::default());
+            here.load(Digest::of(b"one"), (*old.current).clone());
+            let member = Member { epoch: 7, offer: Offer::default().digest() };
+            let members = [&a, &b, &c].map(|name| (name.clone(), member)).into();
+            let view = View::new(ViewBody { number: 48, sets: sets.clone(), generation: Digest::of(b"one"), members });
+            let mut heartbeat = here.common(at(500));
+            heartbeat.accepted = Some(view.id());
+            heartbeat.views = vec![Arc::new(view)];
+            here.begin(at(500));
+            here.hear(at(500), &a, 7, 1, &heartbeat).unwrap();
+            here.advance(at(500));
+            here.epoch()
+        };
+        assert_eq!(epoch_after(&both), 7, "it is named, and can accept that");
+        // Nobody could leave it out, as it is not gone; it can never accept, and so the view would never settle.
+        assert_eq!(epoch_after(&both.completed().unwrap()), 8);
     }
 }

@@ -162,7 +162,7 @@ impl Protocol {
     }
 
     /// What every datagram of this step says, whoever gets it.
-    fn common(&self, now: Instant) -> Heartbeat {
+    pub(super) fn common(&self, now: Instant) -> Heartbeat {
         let accepted = self.accepted.as_ref();
         let peers = self
             .peers
