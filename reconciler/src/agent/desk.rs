@@ -10,6 +10,7 @@ use std::sync::{Arc, RwLock};
 
 use serde::{Deserialize, Serialize};
 
+use super::clock;
 use super::office::Message;
 use super::trips::{Trip, Trips};
 use crate::engine::report::{Rank, Report};
@@ -194,7 +195,7 @@ impl Desk {
             heartbeat_ms: heartbeat.map(|heartbeat| micros(heartbeat) / 1000),
             late: self.counters.late.load(Ordering::Relaxed),
             latest_us: self.counters.latest.load(Ordering::Relaxed),
-            peers: self.counters.trips.summary(),
+            peers: self.counters.trips.summary(clock::now()),
         }
     }
 

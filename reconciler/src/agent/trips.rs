@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,8 @@ use crate::time::{Instant, micros};
 
 /// Round trips remembered of each peer.
 const KEPT: usize = 512;
+/// What is older says nothing of how it is now: of each pair one asks, and the other does only where something is amiss.
+const RECENT: Duration = Duration::from_secs(60);
 /// Questions to one peer whose answers may still come.
 const OPEN: usize = 32;
 
@@ -51,16 +54,16 @@ impl Trip {
 #[derive(Debug, Default)]
 struct Peer {
     asked: VecDeque<(u64, Instant)>,
-    /// Round trips, and questions that were given up.
-    took: VecDeque<Option<u64>>,
+    /// Round trips, and questions that were given up; when that was known.
+    took: VecDeque<(Instant, Option<u64>)>,
 }
 
 impl Peer {
-    fn keep(&mut self, took: Option<u64>) {
+    fn keep(&mut self, now: Instant, took: Option<u64>) {
         if self.took.len() == KEPT {
             self.took.pop_front();
         }
-        self.took.push_back(took);
+        self.took.push_back((now, took));
     }
 }
 
@@ -75,7 +78,7 @@ impl Trips {
         let peer = peers.entry(to.clone()).or_default();
         if peer.asked.len() == OPEN {
             peer.asked.pop_front();
-            peer.keep(None);
+            peer.keep(now, None);
         }
         peer.asked.push_back((counter, now));
     }
@@ -85,25 +88,31 @@ impl Trips {
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(peer) = peers.get_mut(from) else { return };
         let answered = peer.asked.iter().any(|(asked, _)| *asked == counter);
+        let first = answered && peer.took.iter().all(|(_, took)| took.is_none());
         while let Some((asked, at)) = peer.asked.front().copied()
             && asked <= counter
         {
             peer.asked.pop_front();
             // Where the last it heard was no question, nobody can say how long its answer took.
             if answered {
-                peer.keep((asked == counter).then(|| micros(now.since(at))));
+                peer.keep(now, (asked == counter).then(|| micros(now.since(at))));
             }
+        }
+        if first {
+            // It was not there before: nothing was lost on the way.
+            peer.took.retain(|(_, took)| took.is_some());
         }
     }
 
-    /// What was measured of each peer.
-    pub fn summary(&self) -> Vec<Trip> {
+    /// What was measured of each peer that was asked lately.
+    pub fn summary(&self, now: Instant) -> Vec<Trip> {
         let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let trip = |(name, peer): (&NodeName, &Peer)| {
-            let samples: Vec<u64> = peer.took.iter().filter_map(|took| *took).collect();
-            Trip::of(name.clone(), &samples, peer.took.len() - samples.len())
+            let recent = || peer.took.iter().filter(|(at, _)| now.since(*at) <= RECENT);
+            let samples: Vec<u64> = recent().filter_map(|(_, took)| *took).collect();
+            Trip::of(name.clone(), &samples, recent().count() - samples.len())
         };
-        peers.iter().map(trip).collect()
+        peers.iter().map(trip).filter(|trip| trip.samples + trip.lost > 0).collect()
     }
 }
 
@@ -121,7 +130,27 @@ mod tests {
         trips.answered(&peer, 1, at(40));
         trips.answered(&peer, 3, at(500));
         trips.answered(&peer, 3, at(900));
-        let trip = trips.summary().remove(0);
+        let trip = trips.summary(at(900)).remove(0);
         assert_eq!((trip.p50, trip.max, trip.jitter, trip.samples, trip.lost), (300, 300, 260, 2, 1));
+    }
+
+    #[test]
+    fn who_was_not_there_yet_or_not_asked_for_long_is_not_said_to_lose_anything() {
+        let (trips, peer) = (Trips::default(), NodeName::new("edge-c").unwrap());
+        let at = |seconds| Instant::from_micros(seconds * 1_000_000);
+        for counter in 1..=40 {
+            trips.asked(&peer, counter, at(counter));
+        }
+        assert_eq!(trips.summary(at(41)).remove(0).lost, 8, "nobody answers so far");
+        trips.answered(&peer, 40, at(41));
+        let trip = trips.summary(at(41)).remove(0);
+        assert_eq!((trip.samples, trip.lost), (1, 0));
+        trips.asked(&peer, 41, at(50));
+        trips.asked(&peer, 42, at(51));
+        trips.answered(&peer, 42, at(52));
+        let trip = trips.summary(at(60)).remove(0);
+        assert_eq!((trip.samples, trip.lost), (2, 1), "a question that got lost between two answers");
+        assert_eq!(trips.summary(at(110)).remove(0).samples, 1);
+        assert_eq!(trips.summary(at(113)), []);
     }
 }

@@ -24,7 +24,7 @@ use super::state;
 use super::trips::Trip;
 use crate::manifest::agent_file::{AgentFile, Source, StatusTarget};
 use crate::manifest::desired::Desired;
-use crate::name::InterfaceName;
+use crate::name::{InterfaceName, NodeName};
 use crate::wire::ethernet::MacAddr;
 use pulse::Pulse;
 use trial::Trial;
@@ -182,6 +182,8 @@ pub enum Peers {
         trips: Vec<Trip>,
         /// In microseconds.
         latest_us: u64,
+        /// Declared nodes that it does not ask.
+        unasked: Vec<NodeName>,
     },
     /// By echo requests.
     Probed(Vec<Trip>),

@@ -445,6 +445,14 @@ fn peers(all: &mut Findings, facts: &Facts) {
             all.fine("peers", message);
         }
     }
+    if let Peers::Daemon { unasked, .. } = &facts.peers {
+        for node in unasked {
+            all.fine(
+                "peers",
+                format!("{node}: of the two it is the one that asks; `rendezvip doctor` there shows the round trip"),
+            );
+        }
+    }
 }
 
 fn file(all: &mut Findings, file: &KeptFile) {

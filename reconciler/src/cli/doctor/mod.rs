@@ -104,7 +104,11 @@ fn look(
     let gate = trial::run();
     let (pulse, clock) = pulse::feel(span);
     let peers = match pace {
-        Some(Pace { peers, latest_us, .. }) => Peers::Daemon { trips: peers, latest_us },
+        Some(Pace { peers, latest_us, .. }) => {
+            let others = others().unwrap_or_default().into_iter().map(|(node, _)| node);
+            let unasked = others.filter(|node| peers.iter().all(|trip| trip.node != *node)).collect();
+            Peers::Daemon { trips: peers, latest_us, unasked }
+        }
         None => match others() {
             None => {
                 Peers::Unknown("no daemon answers, and no desired state can be read here that names peers".to_owned())

@@ -41,7 +41,11 @@ fn fit() -> Facts {
         }],
         state: StateFolder { path: "/var/lib/rendezvip".to_owned(), volatile: Some(false) },
         port: None,
-        peers: Peers::Daemon { trips: vec![trip("edge-b", 310, 0), trip("edge-c", 280, 2)], latest_us: 2_100 },
+        peers: Peers::Daemon {
+            trips: vec![trip("edge-b", 310, 0), trip("edge-c", 280, 2)],
+            latest_us: 2_100,
+            unasked: vec![NodeName::new("edge-d").unwrap()],
+        },
         rivals: Vec::new(),
     }
 }
@@ -93,7 +97,11 @@ fn unfit() -> Facts {
         ],
         state: StateFolder { path: "/run/rendezvip".to_owned(), volatile: Some(true) },
         port: Some(Err("UDP 0.0.0.0:7847: Address in use (os error 98)".to_owned())),
-        peers: Peers::Daemon { trips: vec![trip("edge-b", 900, 60), trip("edge-c", 0, 512)], latest_us: 90_000 },
+        peers: Peers::Daemon {
+            trips: vec![trip("edge-b", 900, 60), trip("edge-c", 0, 512)],
+            latest_us: 90_000,
+            unasked: Vec::new(),
+        },
         rivals: vec!["keepalived".to_owned()],
     }
 }
