@@ -16,7 +16,8 @@ use crate::name::{CheckName, InterfaceName, NodeName, PoolName};
 use crate::time::Instant;
 use crate::vip::Vip;
 
-/// One thing that happened. The time at which it was seen is handed to `step` beside it.
+/// One thing that happened. The time at which it was seen is handed to `step` beside it. Recordings know them by their place
+/// here, so a new one goes to the end (`recording::FORMAT`).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Event {
     /// A deadline has come.

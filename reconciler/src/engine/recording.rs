@@ -395,7 +395,7 @@ mod tests {
     use crate::membership::record::NodeRecord;
     use crate::membership::rule::Rule;
     use crate::membership::view::{Sets, ViewId};
-    use crate::name::{CheckName, InterfaceName, NodeName};
+    use crate::name::{CheckName, InterfaceName, NodeName, PoolName};
     use crate::placement::offer::Offer;
 
     /// A repository in which nothing has its default.
@@ -472,6 +472,7 @@ mod tests {
             Event::Leave,
             Event::Abandon,
             Event::Form(BTreeSet::from([me])),
+            Event::Damped(BTreeMap::from([(PoolName::new("web").unwrap(), Instant::from_micros(7))])),
         ]
     }
 
