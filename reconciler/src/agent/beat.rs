@@ -132,6 +132,8 @@ struct Host {
     /// A new gateway comes without a notice that is followed: looked for again then.
     limits_at: Instant,
     lease: Option<Instant>,
+    /// The one that the node gave itself for what it serves alone.
+    alone: Option<Instant>,
     words: (u64, usize),
     /// A link changed a moment ago: until when peers may have to be resolved anew, and when each was last.
     links_settle: Instant,
@@ -184,9 +186,10 @@ impl Beat {
     fn round(&mut self, host: &mut Host) {
         Counters::count(&self.desk.counters.rounds);
         if self.clock.stepped() {
-            // The kernel reckons the lease's end by the wall clock.
-            let lease = host.lease;
+            // The kernel reckons both leases' ends by the wall clock.
+            let (lease, alone) = (host.lease, host.alone);
             self.set_lease(host, lease);
+            self.set_alone(host, alone);
         }
         for _ in 0..ROUND {
             let Some(event) = self.gossip.receive() else { break };
@@ -290,6 +293,7 @@ impl Beat {
                 self.gossip.send(&datagram);
             }
             Action::Lease(until) => self.set_lease(host, until),
+            Action::Alone(until) => self.set_alone(host, until),
             Action::Stop(stopped) => {
                 let vips: Vec<Vip> = stopped.iter().map(|one| one.vip).collect();
                 let result = self.gate.hold(&[], &vips);
@@ -326,6 +330,11 @@ impl Beat {
             }
             Action::EndLinger(vips) => self.hands.give(Task::EndLinger(vips)),
             Action::Guard(vips) => self.guard(&vips),
+            Action::MayBeAlone(vips) => {
+                let (add, remove) = differences(self.gate.loose(), &vips);
+                let result = self.gate.may_be_alone(&add, &remove);
+                self.said(result, "the gate does not know what may be served alone");
+            }
             Action::OnLoopback(vips) => {
                 // Before the first is there: the kernel answers for what is on `lo` else.
                 if host.on_loopback.is_empty() {
@@ -396,10 +405,14 @@ impl Beat {
         self.said(result, "the lease cannot be set in the kernel");
     }
 
+    fn set_alone(&mut self, host: &mut Host, until: Option<Instant>) {
+        host.alone = until;
+        let result = self.gate.alone(until.and_then(clock::lease_end));
+        self.said(result, "the lease for what is served alone cannot be set in the kernel");
+    }
+
     fn guard(&mut self, wanted: &BTreeSet<Vip>) {
-        let old = self.gate.guarded().clone();
-        let add: Vec<Vip> = wanted.difference(&old).copied().collect();
-        let remove: Vec<Vip> = old.difference(wanted).copied().collect();
+        let (add, remove) = differences(self.gate.guarded(), wanted);
         let result = self.gate.guard(&add, &remove);
         self.said(result, "the gate does not cover what is declared");
     }
@@ -607,6 +620,11 @@ impl Beat {
     }
 }
 
+/// What is wanted and not there, and what is there and not wanted.
+fn differences(old: &BTreeSet<Vip>, wanted: &BTreeSet<Vip>) -> (Vec<Vip>, Vec<Vip>) {
+    (wanted.difference(old).copied().collect(), old.difference(wanted).copied().collect())
+}
+
 /// The group that questions for an IPv6 VIP go to, where the kernel does not join it: it has no address there.
 fn group(vip: Vip, attach: Attach) -> Option<MacAddr> {
     match vip.address() {
@@ -629,6 +647,8 @@ const fn kind(action: &Action) -> &'static str {
         Action::Stop(_) => "stop",
         Action::Persist(_) => "persist",
         Action::Lease(_) => "lease",
+        Action::Alone(_) => "alone",
+        Action::MayBeAlone(_) => "may be alone",
         Action::Send(_) => "send",
         Action::Start(_) => "start",
         Action::Guard(_) => "guard",
@@ -660,6 +680,11 @@ fn log(note: &Note) {
         Note::View(view) => tracing::info!(%view, "accepted"),
         Note::Lapsed { epoch } => tracing::warn!(epoch, "the lease passed unrenewed; this node holds nothing"),
         Note::Took { vip, from: Some(from) } => tracing::info!(%vip, %from, "took"),
+        Note::ServesAlone { vips, with } => {
+            let with: Vec<&str> = with.iter().map(NodeName::as_str).collect();
+            tracing::warn!(vips, ?with, "no view: this node serves `available` pools alone; two owners are possible");
+        }
+        Note::NoLongerAlone => tracing::info!("no longer alone"),
         Note::Took { vip, from: None } => tracing::info!(%vip, "took, nobody had it"),
     }
 }

@@ -11,6 +11,9 @@
 //! longer bounds it in case the clock is set back. Changing it empties the set and fills it in one transaction, so there
 //! is no instant without an end and none with two, and an expired element is no trouble.
 //!
+//! VIPs that may be served alone (pools of `partition: available`) have a set of their own, and a second lease of the same
+//! form counts for these and no others. A rule that lets something of a strict pool pass asks for the lease of a view.
+//!
 //! The table has the flags owner and persist (Linux 6.9): `nft flush ruleset` leaves it alone and the death of this
 //! process leaves it closed by itself. Older kernels get an ordinary table; [`GateWatch`] tells when somebody touched it.
 //!
@@ -67,6 +70,10 @@ const GUARDED6: &str = "guarded6";
 const HELD4: &str = "held4";
 const HELD6: &str = "held6";
 const LEASE: &str = "lease";
+/// VIPs that may be answered for alone, and until when.
+const LOOSE4: &str = "loose4";
+const LOOSE6: &str = "loose6";
+const ALONE: &str = "alone";
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
 const TYPE_TIME: u32 = 43;
@@ -246,13 +253,13 @@ impl Batch {
         }
     }
 
-    fn empty_lease(&mut self) {
-        self.command(Step::Lease, DELSETELEM, 0, |w| w.put_str(2, LEASE));
+    fn empty_lease(&mut self, lease: &str) {
+        self.command(Step::Lease, DELSETELEM, 0, |w| w.put_str(2, lease));
     }
 
-    fn fill_lease(&mut self, end: LeaseEnd, timeout: Duration) {
+    fn fill_lease(&mut self, lease: &str, end: LeaseEnd, timeout: Duration) {
         self.command(Step::Lease, NEWSETELEM, NLM_F_CREATE, |w| {
-            w.put_str(2, LEASE);
+            w.put_str(2, lease);
             let list = w.nest(3);
             let element = w.nest(1);
             let key = w.nest(1);
@@ -294,7 +301,13 @@ impl Batch {
         if let Some(own) = interface.own6 {
             self.rule(&chain, |e| {
                 e.solicitation_from(HELD6);
-                e.within_lease();
+                e.within(LEASE);
+                e.verdict(ACCEPT, None);
+            });
+            self.rule(&chain, |e| {
+                e.solicitation_from(HELD6);
+                e.in_set(LOOSE6);
+                e.within(ALONE);
                 e.verdict(ACCEPT, None);
             });
             self.rule(&chain, |e| {
@@ -326,7 +339,13 @@ impl Batch {
         }
         self.rule(ARP, |e| {
             e.arp_sender_in(HELD4);
-            e.within_lease();
+            e.within(LEASE);
+            e.verdict(ACCEPT, None);
+        });
+        self.rule(ARP, |e| {
+            e.arp_sender_in(HELD4);
+            e.in_set(LOOSE4);
+            e.within(ALONE);
             e.verdict(ACCEPT, None);
         });
         self.rule(ARP, |e| {
@@ -335,7 +354,14 @@ impl Batch {
         });
         self.rule(ND, |e| {
             e.advertisement_of(HELD6);
-            e.within_lease();
+            e.within(LEASE);
+            e.override_others();
+            e.verdict(ACCEPT, None);
+        });
+        self.rule(ND, |e| {
+            e.advertisement_of(HELD6);
+            e.in_set(LOOSE6);
+            e.within(ALONE);
             e.override_others();
             e.verdict(ACCEPT, None);
         });
@@ -345,7 +371,13 @@ impl Batch {
         });
         self.rule(ND, |e| {
             e.solicitation_from(HELD6);
-            e.within_lease();
+            e.within(LEASE);
+            e.verdict(ACCEPT, None);
+        });
+        self.rule(ND, |e| {
+            e.solicitation_from(HELD6);
+            e.in_set(LOOSE6);
+            e.within(ALONE);
             e.verdict(ACCEPT, None);
         });
         self.rule(ND, |e| {
@@ -404,6 +436,7 @@ impl Expressions<'_> {
         });
     }
 
+    /// Looks for what is in the register; it stays there.
     fn in_set(&mut self, set: &str) {
         self.expression("lookup", |w| {
             w.put_str(1, set);
@@ -450,7 +483,7 @@ impl Expressions<'_> {
         self.in_set(set);
     }
 
-    fn within_lease(&mut self) {
+    fn within(&mut self, lease: &str) {
         self.expression("meta", |w| {
             w.put_be32(1, REGISTER);
             w.put_be32(2, 30); // NFT_META_TIME_NS
@@ -462,7 +495,7 @@ impl Expressions<'_> {
             w.put_be32(4, 8);
             w.put_be32(5, 8);
         });
-        self.in_set(LEASE);
+        self.in_set(lease);
     }
 
     fn set_ipv6_source(&mut self, source: Ipv6Addr) {
@@ -608,16 +641,14 @@ impl Table {
             Some(OWNER_PERSIST) => Found::Orphan,
             Some(_) => Found::Other,
         };
-        for with_lease in [true, false] {
+        // A build from before there were two leases has one; a table without any was never finished.
+        for leases in [&[LEASE, ALONE][..], &[LEASE], &[]] {
             self.begin();
             if found == Found::Orphan {
                 self.batch.table(OWNER_PERSIST);
             }
-            if with_lease {
-                self.batch.empty_lease();
-            }
+            leases.iter().for_each(|lease| self.batch.empty_lease(lease));
             match self.commit() {
-                // A table without a lease: somebody was stopped while making it.
                 Err(Refusal { errno: libc::ENOENT, step: Some(Step::Lease) }) => {}
                 other => return other.map(|()| found),
             }
@@ -655,7 +686,9 @@ pub struct Gate {
     interfaces: Vec<GuardedInterface>,
     guarded: BTreeSet<Vip>,
     held: BTreeSet<Vip>,
+    loose: BTreeSet<Vip>,
     lease: Option<LeaseEnd>,
+    alone: Option<LeaseEnd>,
 }
 
 impl Gate {
@@ -681,7 +714,9 @@ impl Gate {
             interfaces: Vec::new(),
             guarded: BTreeSet::new(),
             held: BTreeSet::new(),
+            loose: BTreeSet::new(),
             lease: None,
+            alone: None,
         };
         let mut attempts = 0;
         let found = loop {
@@ -788,6 +823,20 @@ impl Gate {
         })
     }
 
+    /// Changes which of the VIPs held are answered for while the other lease lasts, too.
+    pub fn may_be_alone(&mut self, add: &[Vip], remove: &[Vip]) -> Result<(), HostError> {
+        let changed = change(&mut self.loose, add, remove);
+        self.send_change([LOOSE4, LOOSE6], &changed).map_err(|refusal| {
+            undo(&mut self.loose, &changed);
+            self.explain("change what may be served alone by", refusal)
+        })
+    }
+
+    /// The VIPs that may be answered for alone.
+    pub const fn loose(&self) -> &BTreeSet<Vip> {
+        &self.loose
+    }
+
     fn send_change(&mut self, sets: [&str; 2], (added, removed): &(Vec<Vip>, Vec<Vip>)) -> Result<(), Refusal> {
         self.table.begin();
         self.elements(DELSETELEM, sets, removed)?;
@@ -812,9 +861,9 @@ impl Gate {
     pub fn lease(&mut self, end: Option<LeaseEnd>) -> Result<(), HostError> {
         self.lease = end.filter(|end| !end.remaining.is_zero());
         self.table.begin();
-        self.table.batch.empty_lease();
+        self.table.batch.empty_lease(LEASE);
         if let Some(end) = self.lease {
-            self.table.batch.fill_lease(end, end.remaining + self.slack);
+            self.table.batch.fill_lease(LEASE, end, end.remaining + self.slack);
         }
         self.commit().map_err(|refusal| {
             self.lease = None;
@@ -822,9 +871,23 @@ impl Gate {
         })
     }
 
-    /// Ends the lease now.
+    /// Replaces the end up to which what may be served alone, and nothing else, is answered for without the lease.
+    pub fn alone(&mut self, end: Option<LeaseEnd>) -> Result<(), HostError> {
+        self.alone = end.filter(|end| !end.remaining.is_zero());
+        self.table.begin();
+        self.table.batch.empty_lease(ALONE);
+        if let Some(end) = self.alone {
+            self.table.batch.fill_lease(ALONE, end, end.remaining + self.slack);
+        }
+        self.commit().map_err(|refusal| {
+            self.alone = None;
+            self.explain("set the lease of", refusal)
+        })
+    }
+
+    /// Ends both leases now.
     pub fn close(&mut self) -> Result<(), HostError> {
-        self.lease(None)
+        self.lease(None).and(self.alone(None))
     }
 
     /// Makes everything anew in one transaction: after somebody touched an ordinary table, or after an interface came back
@@ -861,13 +924,15 @@ impl Gate {
         }
         batch.delete_table();
         batch.table(flags);
-        for (id, name) in [(1, GUARDED4), (2, HELD4)] {
+        for (id, name) in [(1, GUARDED4), (2, HELD4), (6, LOOSE4)] {
             batch.set(id, name, 0, TYPE_IPV4, 4, ADDRESS_UDATA);
         }
-        for (id, name) in [(3, GUARDED6), (4, HELD6)] {
+        for (id, name) in [(3, GUARDED6), (4, HELD6), (7, LOOSE6)] {
             batch.set(id, name, 0, TYPE_IPV6, 16, ADDRESS_UDATA);
         }
-        batch.set(5, LEASE, INTERVAL_TIMEOUT, TYPE_TIME, 8, LEASE_UDATA);
+        for (id, lease) in [(5, LEASE), (8, ALONE)] {
+            batch.set(id, lease, INTERVAL_TIMEOUT, TYPE_TIME, 8, LEASE_UDATA);
+        }
         batch.shared_chains();
         for (index, interface) in self.interfaces.iter().enumerate() {
             batch.egress_chain(index, interface);
@@ -876,9 +941,13 @@ impl Gate {
         self.elements(NEWSETELEM, [GUARDED4, GUARDED6], &guarded)?;
         let held: Vec<Vip> = self.held.iter().copied().collect();
         self.elements(NEWSETELEM, [HELD4, HELD6], &held)?;
-        if let Some(end) = self.lease {
-            // What remains is less than it was; the absolute end decides.
-            self.table.batch.fill_lease(end, end.remaining + self.slack);
+        let loose: Vec<Vip> = self.loose.iter().copied().collect();
+        self.elements(NEWSETELEM, [LOOSE4, LOOSE6], &loose)?;
+        for (lease, end) in [(LEASE, self.lease), (ALONE, self.alone)] {
+            if let Some(end) = end {
+                // What remains is less than it was; the absolute end decides.
+                self.table.batch.fill_lease(lease, end, end.remaining + self.slack);
+            }
         }
         self.table.commit()
     }

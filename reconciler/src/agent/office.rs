@@ -401,6 +401,7 @@ impl Office {
 
     fn snapshot(&self, memory: &mut Memory, wall: Wall, report: &Report) -> Snapshot {
         let mut conditions = self.source.conditions(wall);
+        report.tell_alone(&mut conditions);
         carry_over(&memory.conditions, &mut conditions);
         memory.conditions.clone_from(&conditions);
         let mut snapshot = report.snapshot(wall, conditions);
@@ -436,7 +437,10 @@ impl Office {
                 }
             }
         }
-        let declared = |vip: &Vip| report.generation.as_ref().is_none_or(|generation| generation.declares(*vip));
+        let declared = |vip: &Vip| {
+            let in_force = report.generation.as_ref().is_none_or(|generation| generation.declares(*vip));
+            in_force || report.alone_for(*vip).is_some()
+        };
         memory.since.retain(|vip, _| declared(vip));
         memory.moves.retain(|vip, _| declared(vip));
         snapshot
@@ -445,6 +449,13 @@ impl Office {
 
 /// Why a VIP is where it is now, as far as this node saw it.
 fn cause(report: &Report, last: Option<&Report>, from: Option<&NodeName>, vip: Vip) -> String {
+    let alone = |report: &Report| report.alone_for(vip).is_some();
+    if alone(report) {
+        return "there is no view: it is served alone, and two owners are possible".to_owned();
+    }
+    if last.is_some_and(alone) {
+        return "there is a view again".to_owned();
+    }
     let Some(from) = from else { return "nobody had it".to_owned() };
     let state = report.nodes.get(from).map(|known| known.state);
     match state {

@@ -168,6 +168,7 @@ pub fn run(args: &Simulate) -> Exit {
         span: args.until.unwrap_or(args.hours.span).min(args.hours.span),
         seed: args.seed,
         loss: args.loss,
+        available: None,
         faults: match args.faults {
             Kind::All => Faults::All,
             Kind::Attacks => Faults::Attacks(None),

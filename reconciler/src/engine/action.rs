@@ -25,12 +25,17 @@ pub enum Action {
     Persist(Sets),
     /// The kernel may let answers pass until then; `None` closes the gate.
     Lease(Option<Instant>),
+    /// The kernel may let answers for VIPs that may be served alone, and for no others, pass until then, whatever the
+    /// lease; `None` ends that.
+    Alone(Option<Instant>),
     /// Send a datagram.
     Send(Box<Outgoing>),
     /// Let answers pass for these and attach them; report `Attached` or `Refused`.
     Start(Vec<Started>),
     /// The gate is to cover these VIPs, and no others.
     Guard(Arc<BTreeSet<Vip>>),
+    /// Of these, and of no others, the gate may let answers pass without a lease: pools of `partition: available`.
+    MayBeAlone(Arc<BTreeSet<Vip>>),
     /// These VIPs sit on `lo` of this node, whoever answers for them, and no others: pools of `attach: loopback`.
     OnLoopback(Arc<BTreeSet<Vip>>),
     /// Send frames, each on its interface.
@@ -90,4 +95,13 @@ pub enum Note {
         /// Its owner in the view before.
         from: Option<NodeName>,
     },
+    /// This node has no view and serves VIPs alone, so many, together with these.
+    ServesAlone {
+        /// How many it has now.
+        vips: usize,
+        /// Others who are alone and heard.
+        with: Vec<NodeName>,
+    },
+    /// It does so no longer.
+    NoLongerAlone,
 }

@@ -5,6 +5,7 @@
 //! world (`sim`), agreeing on views (`membership`), who owns what in one (`placement`).
 
 pub mod action;
+pub mod alone;
 pub mod event;
 pub mod generation;
 mod lag;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use action::{Action, Note, Started, Stopped};
+use alone::Alone;
 use event::{Event, Limits, Told};
 use generation::Generation;
 use lag::{Lag, Lagging};
@@ -75,6 +77,7 @@ pub struct Engine {
     voice: Voice,
     guarded: Arc<BTreeSet<Vip>>,
     on_loopback: Arc<BTreeSet<Vip>>,
+    alone: Alone,
     told: Told,
     /// Nobody holds anything since then: wait for offers.
     opening_since: Option<Instant>,
@@ -120,6 +123,7 @@ impl Engine {
             voice: Voice::new(),
             guarded: Arc::new(BTreeSet::new()),
             on_loopback: Arc::new(BTreeSet::new()),
+            alone: Alone::default(),
             told: Told::default(),
             opening_since: None,
             owning: BTreeSet::new(),
@@ -197,6 +201,7 @@ impl Engine {
     pub fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.protocol.begin(now) {
+            self.go_on_alone(now);
             self.lose_everything(&mut actions);
             actions.push(Action::Note(Note::Lapsed { epoch: self.protocol.epoch() }));
         }
@@ -234,7 +239,9 @@ impl Engine {
         self.end_linger(now, &mut actions);
         let mut starts = Vec::new();
         self.start(now, &mut starts);
+        self.serve_alone(now, &mut actions, &mut starts);
         self.tell_lease(&mut actions);
+        self.tell_alone(now, &mut actions);
         self.tell_record(now);
         self.list.renew(now, self.protocol.epoch());
         self.list.tick(now);
@@ -345,9 +352,11 @@ impl Engine {
                 self.stopping = true;
                 self.protocol.leave(now);
                 self.lose_everything(actions);
+                self.stop_alone(actions);
             }
             Event::Form(names) => {
                 self.lose_everything(actions);
+                self.stop_alone(actions);
                 self.protocol.form_anew(now, names);
             }
         }
@@ -384,6 +393,7 @@ impl Engine {
             self.guarded = Arc::new(guarded);
             actions.push(Action::Guard(self.guarded.clone()));
         }
+        self.allow_alone(actions);
         self.place_on_loopback(actions);
     }
 
@@ -557,7 +567,7 @@ impl Engine {
             match placement.owner(index) {
                 Some(owner) if owner == self.protocol.me() => {
                     self.mine.insert(ranked.pool.clone());
-                    if member && !self.held.contains_key(&ranked.vip) {
+                    if member && (!self.held.contains_key(&ranked.vip) || self.alone.serves(ranked.vip)) {
                         self.unstarted.insert(ranked.vip);
                     }
                 }
@@ -620,7 +630,8 @@ impl Engine {
             .held
             .iter()
             .filter(|(vip, held)| {
-                self.owner_in(&view, **vip) != Some(&me) || !self.stands_as_wanted(&view, **vip, held)
+                let mine = self.owner_in(&view, **vip) == Some(&me) && self.stands_as_wanted(&view, **vip, held);
+                !mine && !self.goes_on_alone(&view, **vip)
             })
             .map(|(vip, _)| *vip)
             .collect();
@@ -631,6 +642,7 @@ impl Engine {
             .into_iter()
             .filter_map(|vip| {
                 let held = self.held.remove(&vip)?;
+                self.alone.forget(vip);
                 Arc::make_mut(&mut self.attached).remove(&vip);
                 self.voice.gave_up(vip);
                 let declared = generation.as_ref().is_some_and(|generation| generation.declares(vip));
@@ -664,19 +676,10 @@ impl Engine {
             .is_some_and(|wanted| wanted.interface == held.interface && wanted.attach == held.attach)
     }
 
-    /// Holds nothing any more: without a lease nothing may be answered, nor accepted.
+    /// Holds nothing any more: without a lease nothing may be answered, nor accepted, but for what is served alone.
     fn lose_everything(&mut self, actions: &mut Vec<Action>) {
-        let stopped: Vec<Stopped> = std::mem::take(&mut self.held)
-            .into_iter()
-            .map(|(vip, held)| Stopped { vip, interface: held.interface, attach: held.attach, linger: None })
-            .collect();
-        if !stopped.is_empty() {
-            actions.push(Action::Stop(stopped));
-        }
-        for vip in self.attached.iter() {
-            self.voice.gave_up(*vip);
-        }
-        self.attached = Arc::new(BTreeSet::new());
+        let lost = self.held.keys().copied().filter(|vip| !self.alone.serves(*vip)).collect();
+        self.stop_now(lost, actions);
         let lingering: Vec<Vip> = std::mem::take(&mut self.lingering).into_keys().collect();
         if !lingering.is_empty() {
             actions.push(Action::EndLinger(lingering));
@@ -685,6 +688,24 @@ impl Engine {
         self.own.begin_anew();
         self.voice.forget_answers();
         self.offer_due = Instant::ZERO;
+    }
+
+    /// Stops these at once, without linger: nobody was asked to take them.
+    fn stop_now(&mut self, vips: Vec<Vip>, actions: &mut Vec<Action>) {
+        let mut stopped = Vec::with_capacity(vips.len());
+        for vip in vips {
+            let Some(held) = self.held.remove(&vip) else { continue };
+            self.voice.gave_up(vip);
+            stopped.push(Stopped { vip, interface: held.interface, attach: held.attach, linger: None });
+        }
+        if !stopped.is_empty() {
+            let attached = Arc::make_mut(&mut self.attached);
+            for one in &stopped {
+                attached.remove(&one.vip);
+                self.alone.forget(one.vip);
+            }
+            actions.push(Action::Stop(stopped));
+        }
     }
 
     fn start(&mut self, now: Instant, actions: &mut Vec<Action>) {
@@ -712,9 +733,12 @@ impl Engine {
                 self.unstarted.iter().copied().filter(free).collect()
             }
         };
-        let mut started = Vec::new();
+        let (mut first, mut started) = (Vec::new(), Vec::new());
         for vip in ready {
             let Some(held) = self.standing(&view, vip) else { continue };
+            if self.goes_over(now, vip, &held, &mut first) {
+                continue;
+            }
             // What nobody held is asked for on the wire before it is first claimed.
             let held_before = self.protocol.before().is_some_and(|before| self.owner_in(before, vip).is_some());
             if !held_before && !self.voice.is_free(now, &held.interface, vip) {
@@ -728,8 +752,9 @@ impl Engine {
             actions.push(Action::Note(Note::Took { vip, from }));
         }
         if !started.is_empty() {
-            actions.insert(0, Action::Start(started));
+            first.push(Action::Start(started));
         }
+        actions.splice(0..0, first);
     }
 
     fn end_linger(&mut self, now: Instant, actions: &mut Vec<Action>) {

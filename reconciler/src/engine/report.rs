@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
+use super::alone::ServedAlone;
 use super::generation::Generation;
 use crate::announce::conflict::Foreign;
 use crate::membership::list::Standing;
@@ -16,11 +17,16 @@ use crate::membership::view::View;
 use crate::name::NodeName;
 use crate::placement::offer::Offer;
 use crate::placement::{Eligibility, Placement, Reason, explain};
-use crate::status::condition::Condition;
+use crate::status::condition::{Condition, ConditionType, Truth};
 use crate::status::snapshot::{MemberState, MemberStatus, Note, Snapshot, ViewStatus, VipState, VipStatus};
 use crate::status::wall::Wall;
 use crate::time::Instant;
 use crate::vip::Vip;
+
+/// The reason, for programs, why nobody can say that there is but one owner.
+pub const SERVED_ALONE: &str = "ServedAlone";
+/// The same for people.
+const ALONE: &str = "served alone, without quorum: two owners are possible";
 
 /// What is known of one node.
 #[derive(Debug, Clone)]
@@ -60,6 +66,10 @@ pub struct Report {
     pub before: Option<(Arc<Generation>, Arc<Placement>)>,
     /// VIPs that stand on this host and are answered for.
     pub attached: Arc<BTreeSet<Vip>>,
+    /// Among whom VIPs are served alone, while this node has no view.
+    pub alone: Option<ServedAlone>,
+    /// VIPs that are held and by no view.
+    pub held_alone: Arc<BTreeSet<Vip>>,
     /// Every node that is declared or a member.
     pub nodes: BTreeMap<NodeName, Known>,
     /// Declared nodes that are not heard.
@@ -129,6 +139,8 @@ impl Engine {
             before,
             view,
             attached: self.attached.clone(),
+            alone: self.alone.report(),
+            held_alone: self.alone.held().clone(),
             nodes,
             missing,
             foreign: self.voice.foreigners().collect(),
@@ -159,6 +171,14 @@ pub struct Rank {
 impl Report {
     /// Who really has the VIP, as the owner's own record or kernel says: nobody, where it does not say so.
     pub fn actual(&self, index: usize, vip: Vip) -> Option<NodeName> {
+        if self.held_alone.contains(&vip) {
+            return self.attached.contains(&vip).then(|| self.node.clone());
+        }
+        if let Some(alone) = self.alone_for(vip) {
+            let owner = alone.owner(vip).filter(|owner| **owner != self.node)?;
+            let record = self.nodes.get(owner)?.record.as_ref()?;
+            return (!record.exceptions.contains_key(&vip)).then(|| owner.clone());
+        }
         let owner = self.placement.as_ref()?.owner(index)?;
         if *owner == self.node {
             return self.attached.contains(&vip).then(|| owner.clone());
@@ -170,12 +190,25 @@ impl Report {
         (serves && matches!(known.state, MemberState::Alive | MemberState::Suspect)).then(|| owner.clone())
     }
 
+    /// Is it a VIP that is served by those who are alone?
+    pub fn alone_for(&self, vip: Vip) -> Option<&ServedAlone> {
+        self.alone.as_ref().filter(|alone| alone.allowed.contains(&vip))
+    }
+
     /// The ranking of a VIP over every declared node.
     pub fn ranking(&self, vip: Vip) -> Vec<Rank> {
-        let Some(generation) = self.generation.as_ref().or(self.newest.as_ref()) else { return Vec::new() };
+        let alone = self.alone_for(vip);
+        let by = alone.map(|alone| &alone.generation).or(self.generation.as_ref()).or(self.newest.as_ref());
+        let Some(generation) = by else { return Vec::new() };
         let Some(index) = generation.ranking.index_of(vip) else { return Vec::new() };
+        let offer = |name: &NodeName, known: &Known| match alone {
+            Some(alone) => {
+                known.says.clone().filter(|_| alone.nodes.contains(name) && !(self.draining && *name == self.node))
+            }
+            None => known.offer.clone(),
+        };
         let offers: BTreeMap<NodeName, Arc<Offer>> =
-            self.nodes.iter().filter_map(|(name, known)| Some((name.clone(), known.offer.clone()?))).collect();
+            self.nodes.iter().filter_map(|(name, known)| Some((name.clone(), offer(name, known)?))).collect();
         explain(&generation.desired, &generation.ranking, &offers, index)
             .into_iter()
             .map(|candidate| {
@@ -190,13 +223,38 @@ impl Report {
             .collect()
     }
 
+    /// Says in `conditions` that this node serves without a view, where it does.
+    pub fn tell_alone(&self, conditions: &mut [Condition]) {
+        let Some(alone) = &self.alone else { return };
+        let names: Vec<&str> = alone.nodes.iter().map(NodeName::as_str).collect();
+        let message = format!(
+            "there is no view: {} served by {}, without quorum; two owners are possible",
+            match alone.allowed.len() {
+                1 => "1 VIP of `available` pools is".to_owned(),
+                vips => format!("{vips} VIPs of `available` pools are"),
+            },
+            names.join(", ")
+        );
+        // What is refused is the worse news.
+        let fine = |it: &Condition| it.status == Truth::True || it.reason == "NothingActivated";
+        for ready in conditions.iter_mut().filter(|it| it.kind == ConditionType::Ready && fine(it)) {
+            (ready.status, ready.reason, ready.message) = (Truth::False, SERVED_ALONE.to_owned(), message.clone());
+        }
+    }
+
     /// The snapshot that every report is read from. `since` and the conditions are the office's to remember.
     pub fn snapshot(&self, at: Wall, conditions: Vec<Condition>) -> Snapshot {
         let generation = self.generation.as_ref();
-        let vips = generation.map_or_else(Vec::new, |generation| {
+        let mut vips = generation.map_or_else(Vec::new, |generation| {
             let vips = generation.ranking.vips().iter().enumerate();
             vips.map(|(index, ranked)| self.vip(at, index, ranked.pool.clone(), ranked.vip)).collect()
         });
+        // What is in force in no view has no place in one, and may be served alone all the same.
+        if let Some(alone) = &self.alone {
+            let more = alone.generation.ranking.vips().iter();
+            let more = more.filter(|ranked| generation.is_none_or(|generation| !generation.declares(ranked.vip)));
+            vips.extend(more.map(|ranked| self.vip(at, usize::MAX, ranked.pool.clone(), ranked.vip)));
+        }
         let members = self
             .nodes
             .iter()
@@ -247,7 +305,12 @@ impl Report {
     }
 
     fn vip(&self, at: Wall, index: usize, pool: crate::name::PoolName, vip: Vip) -> VipStatus {
-        let desired = self.placement.as_ref().and_then(|placement| placement.owner(index)).cloned();
+        let alone = self.alone_for(vip);
+        let desired = match alone {
+            Some(alone) => alone.owner(vip),
+            None => self.placement.as_ref().and_then(|placement| placement.owner(index)),
+        }
+        .cloned();
         let actual = self.actual(index, vip);
         let foreign = self.foreign.get(&vip);
         let refused = self.nodes.iter().find_map(|(node, known)| {
@@ -262,7 +325,7 @@ impl Report {
         } else if desired.is_none() {
             (VipState::Unowned, None)
         } else if desired == actual {
-            (VipState::Held, None)
+            (VipState::Held, alone.map(|_| Note::new(SERVED_ALONE, ALONE)))
         } else {
             (VipState::Moving, None)
         };

@@ -91,6 +91,11 @@ impl Voice {
         self.schedule.taken(now, interface, vips.iter().copied());
     }
 
+    /// All rounds again for these: somebody else answered for them until now.
+    pub fn again(&mut self, now: Instant, vips: &[Vip]) {
+        self.schedule.again(now, vips);
+    }
+
     pub fn gave_up(&mut self, vip: Vip) {
         self.schedule.gave_up(vip);
         self.conflicts.gave_up(vip);

@@ -31,7 +31,7 @@ pub struct Heartbeat {
     pub known_clean: Vec<NodeName>,
     /// The last views known to be settled.
     pub settled: Vec<ViewId>,
-    /// Digest of the offer that the sender makes now.
+    /// Digest of the offer that the sender makes now, to a view or, where it is alone, to others who are.
     pub offer: Digest,
     /// What the sender knows of each peer.
     pub peers: Vec<PeerReport>,
@@ -53,7 +53,7 @@ pub struct Heartbeat {
     pub record: Option<Arc<NodeRecord>>,
 }
 
-/// Flags of a heartbeat.
+/// Flags of a heartbeat. Those that a build does not know it ignores, so another one asks for no new version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Flags(u8);
 
@@ -66,6 +66,10 @@ impl Flags {
     pub const BEAT: Self = Self(4);
     /// The sender lacks the receiver's record.
     pub const WANT_RECORD: Self = Self(8);
+    /// The sender has a lease: by a view it may answer.
+    pub const LEASED: Self = Self(16);
+    /// The sender is alone: `offer` is what it serves by whom it hears, and no offer to a view.
+    pub const ALONE: Self = Self(32);
 
     /// Are all flags of `other` set?
     pub const fn has(self, other: Self) -> bool {

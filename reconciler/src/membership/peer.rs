@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::heartbeat::{Heartbeat, PeerReport, Says};
+use super::heartbeat::{Flags, Heartbeat, PeerReport, Says};
 use super::record::NodeRecord;
 use super::view::{Sets, ViewId};
 use crate::digest::Digest;
@@ -44,8 +44,12 @@ pub(super) struct Peer {
     pub before: Option<ViewId>,
     /// The view it is clean in.
     pub clean: Option<ViewId>,
-    /// Digest of its present offer.
+    /// Digest of its present offer to a view.
     pub offer: Digest,
+    /// It says that it has a lease.
+    pub leased: bool,
+    /// It says that it is alone, and offers this to others who are.
+    pub alone: Option<Digest>,
     /// What it says of its peers, ascending by name.
     pub reports: Vec<PeerReport>,
     /// The version of its record.
@@ -84,8 +88,8 @@ impl Owed {
 }
 
 impl Peer {
-    /// Takes in what a new datagram says. Whether it is new has been checked.
-    pub fn hear(&mut self, now: Instant, epoch: u64, counter: u64, heartbeat: &Heartbeat) {
+    /// Takes in what a new datagram says. Whether it is new has been checked. `nothing` is the empty offer.
+    pub fn hear(&mut self, now: Instant, epoch: u64, counter: u64, heartbeat: &Heartbeat, nothing: Digest) {
         if epoch > self.epoch {
             *self = Self {
                 epoch,
@@ -106,7 +110,10 @@ impl Peer {
         self.accepted = heartbeat.accepted;
         self.before = heartbeat.before;
         self.clean = heartbeat.clean;
-        self.offer = heartbeat.offer;
+        // Who has no lease offers nothing to a view.
+        self.alone = heartbeat.flags.has(Flags::ALONE).then_some(heartbeat.offer);
+        self.offer = if self.alone.is_some() { nothing } else { heartbeat.offer };
+        self.leased = heartbeat.flags.has(Flags::LEASED) && !heartbeat.flags.has(Flags::GOODBYE);
         self.reports.clone_from(&heartbeat.peers);
         if !self.reports.is_sorted_by(|a, b| a.name < b.name) {
             self.reports.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,8 +1,10 @@
-//! The judges outside the nodes: one answering node a VIP at every instant, and none unanswered after healing.
+//! The judges outside the nodes: one answering node a VIP at every instant, and none unanswered after healing. Of a pool of
+//! `partition: available` two may answer, but not once all is well again.
 //!
 //! In: what each simulated kernel lets pass. Out: violations. Not here: the nodes' own opinion.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::report::Violation;
 use crate::time::Instant;
@@ -14,11 +16,19 @@ pub(super) struct Kernel {
     pub held: BTreeSet<Vip>,
     /// The end of the lease on the world's clock.
     pub until: Instant,
+    /// These may be answered for alone, and until when.
+    pub may_be_alone: Arc<BTreeSet<Vip>>,
+    pub alone_until: Instant,
 }
 
 impl Kernel {
     pub fn answers(&self, now: Instant, vip: Vip) -> bool {
-        now < self.until && self.held.contains(&vip)
+        let leased = now < self.until || now < self.alone_until && self.may_be_alone.contains(&vip);
+        leased && self.held.contains(&vip)
+    }
+
+    fn answers_nothing(&self, now: Instant) -> bool {
+        self.held.is_empty() || now >= self.until.max(self.alone_until)
     }
 }
 
@@ -33,16 +43,18 @@ pub(super) struct Checker {
 impl Checker {
     /// The kernel of `node` has just changed: does it answer for something that another answers for?
     /// Two answer at one instant exactly if at such a change both hold the VIP with a lease that lasts.
-    pub fn judge(&mut self, now: Instant, node: usize, kernels: &[Kernel]) {
+    /// `excused` are those for which two may answer at this time.
+    pub fn judge(&mut self, now: Instant, node: usize, kernels: &[Kernel], excused: impl Fn(Vip) -> bool) {
         let mine = &kernels[node];
-        if now >= mine.until {
+        if mine.answers_nothing(now) {
             return;
         }
         for (other, kernel) in kernels.iter().enumerate() {
-            if other == node || now >= kernel.until {
+            if other == node || kernel.answers_nothing(now) {
                 continue;
             }
-            if let Some(vip) = mine.held.intersection(&kernel.held).next() {
+            let both = |vip: &&Vip| mine.answers(now, **vip) && kernel.answers(now, **vip) && !excused(**vip);
+            if let Some(vip) = mine.held.intersection(&kernel.held).find(both) {
                 self.violations.push(Violation { at: now, vip: *vip, nodes: [node.min(other), node.max(other)] });
             }
         }

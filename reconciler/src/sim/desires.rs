@@ -37,13 +37,15 @@ pub(super) struct Wish {
     pub profile: Profile,
     pub cordoned: BTreeSet<usize>,
     pub weights: BTreeMap<usize, u8>,
+    /// Each so-manyth VIP is of a pool that is `available`; 0 is none.
+    pub available: usize,
     /// Only so that two wishes that are else the same have two digests.
     pub edition: u64,
 }
 
 impl Wish {
     /// All nodes declared, all VIPs.
-    pub fn first(nodes: usize, vips: usize, profile: Profile) -> Self {
+    pub fn first(nodes: usize, vips: usize, profile: Profile, available: usize) -> Self {
         Self {
             declared: (0..nodes).collect(),
             vips,
@@ -51,8 +53,14 @@ impl Wish {
             profile,
             cordoned: BTreeSet::new(),
             weights: BTreeMap::new(),
+            available,
             edition: 0,
         }
+    }
+
+    /// Is the VIP of a pool that is `available`?
+    pub fn is_available(&self, index: usize) -> bool {
+        self.available > 0 && (index + 1).is_multiple_of(self.available)
     }
 
     /// Another wish: mostly small changes, now and then another set of nodes.
@@ -106,8 +114,11 @@ impl Wish {
                 (name(*index), node)
             })
             .collect();
-        let pool = Pool {
-            addresses: (0..self.vips).map(vip).collect(),
+        let pool = |partition: Partition| Pool {
+            addresses: (0..self.vips)
+                .filter(|index| self.is_available(*index) == (partition == Partition::Available))
+                .map(vip)
+                .collect(),
             interfaces: Vec::new(),
             selector: BTreeMap::new(),
             prefer: Vec::new(),
@@ -115,10 +126,12 @@ impl Wish {
             together: false,
             failback: Failback::After(self.failback),
             linger: Duration::from_secs(1),
-            partition: Partition::Strict,
+            partition,
             health: Vec::new(),
             suspend: false,
         };
+        let pools = [("web", Partition::Strict), ("relay", Partition::Available)];
+        let pools = pools.map(|(name, partition)| (PoolName::new(name).expect("a name"), pool(partition)));
         let desired = Desired {
             cluster: Cluster {
                 name: ClusterName::new("sim").expect("a name"),
@@ -126,7 +139,7 @@ impl Wish {
                 failover: Failover { heartbeat: Duration::from_millis(100), profile: self.profile },
             },
             nodes,
-            pools: BTreeMap::from([(PoolName::new("web").expect("a name"), pool)]),
+            pools: pools.into_iter().filter(|(_, pool)| !pool.addresses.is_empty()).collect(),
             digest: Digest::of(format!("{self:?}").as_bytes()),
         };
         Arc::new(Generation::new(Arc::new(desired), format!("main@{}", self.edition)))

@@ -38,6 +38,8 @@ pub struct Options {
     pub seed: u64,
     /// A fixed loss in per mille; drawn for each episode where it is not given.
     pub loss: Option<u32>,
+    /// Each so-manyth VIP is of a pool of `partition: available`, 0 is none; drawn where it is not given.
+    pub available: Option<usize>,
     /// Which faults there are.
     pub faults: Faults,
     /// The profile of the simulated cluster.
@@ -60,6 +62,7 @@ impl Default for Options {
             span: Duration::from_secs(3600),
             seed: 1,
             loss: None,
+            available: None,
             faults: Faults::All,
             profile: Profile::Default,
             without: Vec::new(),

@@ -43,6 +43,11 @@ impl Network {
         self.cuts.contains(&(from, to))
     }
 
+    /// Is everything that is sent heard?
+    pub fn is_whole(&self) -> bool {
+        self.cuts.is_empty() && self.loss == 0
+    }
+
     /// What one sends reaches the other again.
     pub fn mend_one(&mut self, from: usize, to: usize) {
         self.cuts.remove(&(from, to));

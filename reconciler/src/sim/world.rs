@@ -34,6 +34,10 @@ use crate::vip::Vip;
 
 /// How long a healed cluster has to answer for every VIP.
 const HEALING: Duration = Duration::from_secs(15);
+/// After so long of calm nobody serves alone any more.
+const TOGETHER: Duration = Duration::from_secs(5);
+/// While all other nodes are dead, whoever lives answers for what may be served alone after so long.
+const LONELY: Duration = Duration::from_secs(1);
 /// One datagram in so many is written to bytes and read back on its way.
 const CODED: u64 = 61;
 
@@ -68,6 +72,11 @@ enum What {
     },
     NextFault {
         episode: u64,
+    },
+    /// A machine died while all was well: what may be served alone is served, unless something else befell since.
+    JudgeLonely {
+        node: usize,
+        since: Instant,
     },
     Strike {
         episode: u64,
@@ -143,7 +152,9 @@ pub(super) struct World {
 impl World {
     pub fn new(options: &Options) -> Self {
         let mut random = Random::new(options.seed, 1);
-        let wish = Wish::first(options.nodes, options.vips, options.profile);
+        // A stream of its own: what is drawn else is the same with and without such pools.
+        let drawn = [0, 0, 2, 1][Random::new(options.seed, 3).pick(4)];
+        let wish = Wish::first(options.nodes, options.vips, options.profile, options.available.unwrap_or(drawn));
         let generation = wish.generation();
         let machines: Vec<Machine> = (0..options.nodes)
             .map(|_| Machine {
@@ -198,6 +209,11 @@ impl World {
         world
     }
 
+    /// All nodes declared, all VIPs, as in the beginning.
+    fn first_wish(&self) -> Wish {
+        Wish::first(self.options.nodes, self.options.vips, self.options.profile, self.wish.available)
+    }
+
     fn after(&mut self, delay: Duration, what: What) {
         self.at(self.now + delay, what);
     }
@@ -230,6 +246,7 @@ impl World {
                 What::WakeUp { node } => self.wake_up(node),
                 What::Keeper { node, epoch, words } => self.keep(node, epoch, &words),
                 What::NextFault { episode } => self.next_fault(episode),
+                What::JudgeLonely { node, since } => self.judge_lonely(node, since),
                 What::Strike { episode, strike } => {
                     if !self.healing && episode == self.report.episodes {
                         self.strike(strike);
@@ -274,8 +291,7 @@ impl World {
         machine.disk_epoch = epoch;
         let mut disk = machine.disk.clone();
         if self.options.without.contains(&Rule::PhaseOnDisk) && disk.is_some() {
-            let first = Wish::first(self.options.nodes, self.options.vips, self.options.profile);
-            disk = Some(Sets::first(first.generation().names()));
+            disk = Some(Sets::first((0..self.options.nodes).map(name).collect()));
         }
         let birth = Birth { me: name(node), epoch, disk, at: local, without: self.options.without.clone() };
         let profile =
@@ -514,7 +530,15 @@ impl World {
             Action::Lease(until) => {
                 // The kernel's end is absolute: the rounding is to the earlier.
                 self.kernels[node].until = until.map_or(Instant::ZERO, |until| clock.world(until));
-                self.checker.judge(self.now, node, &self.kernels);
+                self.judge_kernel(node);
+            }
+            Action::Alone(until) => {
+                self.kernels[node].alone_until = until.map_or(Instant::ZERO, |until| clock.world(until));
+                self.judge_kernel(node);
+            }
+            Action::MayBeAlone(vips) => {
+                self.kernels[node].may_be_alone = vips;
+                self.judge_kernel(node);
             }
             Action::Start(started) => {
                 for started in &started {
@@ -525,7 +549,7 @@ impl World {
                         self.report.outages.push(outage);
                     }
                 }
-                self.checker.judge(self.now, node, &self.kernels);
+                self.judge_kernel(node);
                 let vips = started.into_iter().map(|started| started.vip).collect();
                 self.after(Duration::from_micros(50), What::Happens { node, event: Event::Attached(vips) });
             }
@@ -555,6 +579,19 @@ impl World {
             Action::EndLinger(_) | Action::Note(_) | Action::Guard(_) | Action::OnLoopback(_) | Action::Transmit(_) => {
             }
         }
+    }
+
+    /// Two may answer for a VIP of an `available` pool, but not once all have been well for a while.
+    fn judge_kernel(&mut self, node: usize) {
+        let well = self.now >= self.disturbed_at + TOGETHER && self.network.is_whole() && self.all_run();
+        let loose = |vip: Vip| {
+            (0..self.options.vips).any(|index| super::desires::vip(index) == vip && self.wish.is_available(index))
+        };
+        self.checker.judge(self.now, node, &self.kernels, |vip| !well && loose(vip));
+    }
+
+    fn all_run(&self) -> bool {
+        self.machines.iter().all(|machine| machine.engine.is_some() && machine.paused_until.is_none())
     }
 
     /// Now and then a datagram goes through its bytes, so that what is simulated is what is sent.
@@ -622,6 +659,9 @@ impl World {
                 }
                 self.stop(node, true);
                 self.after(down, What::Boot { node });
+                if calm && down > LONELY {
+                    self.after(LONELY, What::JudgeLonely { node, since: self.now });
+                }
             }
             Fault::KillProcess { down } => {
                 if let Some(engine) = self.machines[node].engine.as_ref().filter(|_| self.order.is_multiple_of(2)) {
@@ -725,7 +765,7 @@ impl World {
                 }
             }
             Strike::Declare { names, by, within } => {
-                let first = Wish::first(self.options.nodes, self.options.vips, self.options.profile);
+                let first = self.first_wish();
                 self.commit(Wish { declared: names, edition: self.wish.edition + 1, ..first });
                 for node in by {
                     let delay = Duration::from_micros(self.random.below(within * 1000));
@@ -890,6 +930,28 @@ impl World {
         self.after(HEALING, What::Judge);
     }
 
+    /// One machine is dead and nothing else befell anybody: is all answered for that may be served alone?
+    fn judge_lonely(&mut self, dead: usize, since: Instant) {
+        if self.disturbed_at != since || self.machines[dead].engine.is_some() || self.network.loss > 0 {
+            return;
+        }
+        let able = (0..self.machines.len()).any(|node| {
+            let engine = self.machines[node].engine.as_ref().filter(|engine| {
+                !engine.protocol().is_draining() && !engine.protocol().own_offer().is_empty() && !engine.is_stopping()
+            });
+            let weight = self.wish.weights.get(&node).copied().unwrap_or(1);
+            let declared = self.wish.declared.contains(&node) && !self.wish.cordoned.contains(&node);
+            engine.is_some() && declared && weight > 0 && self.machines[node].edition == self.wish.edition
+        });
+        if able {
+            let wanted: Vec<Vip> =
+                (0..self.wish.vips).filter(|index| self.wish.is_available(*index)).map(vip).collect();
+            for vip in self.checker.unanswered(self.now, &wanted, &self.kernels) {
+                self.report.unanswered.push(Violation { at: self.now, vip, nodes: [dead, dead] });
+            }
+        }
+    }
+
     /// The healed cluster must answer for every VIP that somebody may own.
     fn judge(&mut self) {
         if self.options.explain {
@@ -905,6 +967,7 @@ impl World {
                 self.report.unanswered.push(Violation { at: self.now, vip, nodes: [0, 0] });
             }
         }
+        (0..self.machines.len()).for_each(|node| self.judge_kernel(node));
         self.begin_episode();
     }
 }

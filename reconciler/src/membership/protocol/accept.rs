@@ -133,7 +133,7 @@ impl Protocol {
         self.settled = told;
         let mut named: BTreeSet<_> =
             self.views.values().flat_map(|view| view.members().values().map(|member| member.offer)).collect();
-        named.extend(self.peers.values().map(|peer| peer.offer));
+        named.extend(self.peers.values().flat_map(|peer| peer.alone.into_iter().chain([peer.offer])));
         named.extend([self.offer_digest, self.empty_offer]);
         self.offers.retain(|digest, _| named.contains(digest));
     }

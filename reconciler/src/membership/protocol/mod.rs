@@ -9,6 +9,7 @@
 //! [`Protocol::flush`]. `docs/protocol.md` has the rules and the argument for their safety.
 
 mod accept;
+mod alone;
 mod evidence;
 mod pace;
 mod propose;
@@ -139,6 +140,12 @@ pub struct Protocol {
     gossip: BTreeMap<NodeName, Vec<Vec<u8>>>,
     to_persist: Option<Sets>,
     lapses: u64,
+
+    /// There are VIPs that may be served alone.
+    may_be_alone: bool,
+    /// When this node last had a lease, or heard somebody who has one.
+    company_at: Instant,
+    alone: bool,
 }
 
 impl Protocol {
@@ -189,6 +196,9 @@ impl Protocol {
             gossip: BTreeMap::new(),
             to_persist: None,
             lapses: 0,
+            may_be_alone: false,
+            company_at: birth.at,
+            alone: false,
         }
     }
 
@@ -305,10 +315,10 @@ impl Protocol {
         self.peers.get(name).and_then(|peer| peer.heard_at)
     }
 
-    /// The epoch under which a peer was last heard; its offer of the moment.
+    /// The epoch under which a peer was last heard; its offer of the moment, to a view or to others who are alone.
     pub fn peer_now(&self, name: &NodeName) -> Option<(u64, Option<&Arc<Offer>>)> {
         let peer = self.peers.get(name).filter(|peer| peer.heard_at.is_some())?;
-        Some((peer.epoch, self.offers.get(&peer.offer)))
+        Some((peer.epoch, self.offers.get(&peer.alone.unwrap_or(peer.offer))))
     }
 
     /// The newest generation that a peer says it loaded.
@@ -341,6 +351,10 @@ impl Protocol {
     pub fn begin(&mut self, now: Instant) -> bool {
         if now.since(self.due) > self.timing.stall {
             self.stall_end = now;
+        }
+        // What it gave itself is over, too: whoever came meanwhile is to be heard first.
+        if now.since(self.due) > self.timing.lease {
+            self.company_at = now;
         }
         self.due = Instant::NEVER;
         let over = self.lease.is_some_and(|until| now >= until);
@@ -493,7 +507,10 @@ impl Protocol {
         if (epoch, counter) <= (peer.epoch, peer.counter) {
             return Err(Unheard::Stale);
         }
-        peer.hear(now, epoch, counter, heartbeat);
+        peer.hear(now, epoch, counter, heartbeat, self.empty_offer);
+        if peer.leased {
+            self.company_at = now;
+        }
         if heartbeat.flags.has(Flags::GOODBYE) {
             peer.goodbye = true;
         }
@@ -576,6 +593,7 @@ impl Protocol {
             changed = true;
         }
         self.renew_lease(now);
+        self.notice_company(now);
         changed
     }
 

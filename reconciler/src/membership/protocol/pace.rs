@@ -178,7 +178,7 @@ impl Protocol {
             })
             .collect();
         Heartbeat {
-            flags: if self.goodbye { Flags::GOODBYE } else { Flags::default() },
+            flags: self.standing_flags(),
             loaded: self.loaded.clone(),
             disk: self.disk_tag,
             accepted: accepted.map(|view| view.id()),
@@ -186,7 +186,7 @@ impl Protocol {
             clean: self.clean,
             known_clean: self.known_clean.iter().cloned().collect(),
             settled: self.settled.iter().copied().collect(),
-            offer: self.effective_offer(),
+            offer: self.told_offer(),
             peers,
             offers: Vec::new(),
             views: Vec::new(),
@@ -261,7 +261,7 @@ impl Protocol {
             views.insert(view.id());
         }
         if now < self.offer_changed_at + self.timing.heartbeat * 3 {
-            offers.insert(self.effective_offer());
+            offers.insert(self.told_offer());
         }
         let theirs = peer.disk;
         if let Some(disk) = &self.disk
@@ -276,8 +276,10 @@ impl Protocol {
             }));
         let named = peer.accepted.and_then(|id| self.views.get(&id));
         let offered = named.into_iter().flat_map(|view| view.members().values().map(|member| member.offer));
-        let unknown =
-            offered.chain([peer.offer]).filter(|digest| !self.offers.contains_key(digest) && peer.heard_at.is_some());
+        let unknown = offered
+            .chain([peer.offer])
+            .chain(peer.alone)
+            .filter(|digest| !self.offers.contains_key(digest) && peer.heard_at.is_some());
         heartbeat.want_offers.extend(unknown);
         heartbeat.want_offers.sort_unstable();
         heartbeat.want_offers.dedup();
