@@ -25,17 +25,12 @@ pub enum Action {
     Persist(Sets),
     /// The kernel may let answers pass until then; `None` closes the gate.
     Lease(Option<Instant>),
-    /// The kernel may let answers for VIPs that may be served alone, and for no others, pass until then, whatever the
-    /// lease; `None` ends that.
-    Alone(Option<Instant>),
     /// Send a datagram.
     Send(Box<Outgoing>),
     /// Let answers pass for these and attach them; report `Attached` or `Refused`.
     Start(Vec<Started>),
     /// The gate is to cover these VIPs, and no others.
     Guard(Arc<BTreeSet<Vip>>),
-    /// Of these, and of no others, the gate may let answers pass without a lease: pools of `partition: available`.
-    MayBeAlone(Arc<BTreeSet<Vip>>),
     /// These VIPs sit on `lo` of this node, whoever answers for them, and no others: pools of `attach: loopback`.
     OnLoopback(Arc<BTreeSet<Vip>>),
     /// Send frames, each on its interface.
@@ -52,6 +47,11 @@ pub enum Action {
     Note(Note),
     /// Until when pools are not to be given back to this node again: keep it, unhurried, for the next life of the daemon.
     Damped(BTreeMap<PoolName, Instant>),
+    /// The kernel may let answers for VIPs that may be served alone, and for no others, pass until then, whatever the
+    /// lease; `None` ends that.
+    Alone(Option<Instant>),
+    /// Of these, and of no others, the gate may let answers pass without a lease: pools of `partition: available`.
+    MayBeAlone(Arc<BTreeSet<Vip>>),
 }
 
 /// A VIP to start.

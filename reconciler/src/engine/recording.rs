@@ -133,6 +133,12 @@ fn in_words(now: Instant, action: &Action) -> String {
         Action::Damped(damped) => format!("{} pools are not to be given back for a while", damped.len()),
         Action::Left => "left".to_owned(),
         Action::Note(note) => format!("note {note:?}"),
+        Action::Alone(None) => "nothing alone".to_owned(),
+        Action::Alone(Some(until)) => {
+            let left = micros(until.since(now));
+            format!("alone for {}.{:03} ms", left / 1000, left % 1000)
+        }
+        Action::MayBeAlone(vips) => format!("{} VIPs may be served alone", vips.len()),
     }
 }
 

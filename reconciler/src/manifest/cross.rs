@@ -291,7 +291,8 @@ fn warn(draft: &Draft, nodes: &BTreeMap<&NodeName, &NodeDraft>, vips: &[Claim], 
     if nodes.len() == 2 && (draft.pools.is_empty() || draft.pools.iter().any(strict)) {
         let later = &draft.nodes[1];
         let message = "two nodes have no majority when one is gone, so strict pools stop with either of them";
-        let help = "declare a third machine with `weight: 0` as a witness: it votes and owns nothing";
+        let help = "declare a third machine with `weight: 0` as a witness: it votes and owns nothing; or let the pools be \
+                    `partition: available`, which one node alone serves, and both while the network between them is cut";
         out.push(at(Code::NoWitness, &later.place, message).help(help));
     }
     let mut ipv6 = 0;
