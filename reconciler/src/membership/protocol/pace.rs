@@ -263,9 +263,9 @@ impl Protocol {
         if now < self.offer_changed_at + self.timing.heartbeat * 3 {
             offers.insert(self.told_offer());
         }
-        let theirs = peer.disk;
+        // Who is not heard may have lost its disk since, and knows of nobody but those who are declared.
         if let Some(disk) = &self.disk
-            && theirs != heartbeat.disk
+            && (peer.disk != heartbeat.disk || !self.is_heard(now, peer))
         {
             heartbeat.sets = Some(disk.clone());
         }
@@ -338,5 +338,33 @@ mod tests {
         assert!(!here.hears(at(3_400), &b), "but nobody was heard");
         step(&mut here, 3_410, true);
         assert!(here.hears(at(3_410), &b));
+    }
+
+    #[test]
+    fn a_peer_that_is_not_heard_is_told_the_sets_as_it_may_have_lost_its_disk() {
+        let [a, b] = ["a", "b"].map(|name| NodeName::new(name).unwrap());
+        let sets = Sets::first(BTreeSet::from([a.clone(), b.clone()]));
+        let node = |me: &NodeName| {
+            let disk = Some(sets.clone());
+            let birth = Birth { me: me.clone(), epoch: 7, disk, at: Instant::ZERO, without: Vec::new() };
+            let mut protocol = Protocol::new(birth, Timing::default());
+            protocol.load(Digest::of(b"one"), BTreeSet::from([a.clone(), b.clone()]));
+            protocol
+        };
+        let (mut here, there) = (node(&a), node(&b));
+        let mut tells_sets = |millis: u64, hears: bool| {
+            let now = Instant::from_micros(millis * 1_000);
+            here.begin(now);
+            if hears {
+                here.hear(now, &b, 7, millis, &there.common(now)).unwrap();
+            }
+            here.advance(now);
+            here.tell_all();
+            let told = here.flush(now);
+            assert_eq!(told.len(), 1);
+            told[0].heartbeat.sets.is_some()
+        };
+        assert!(!tells_sets(10, true), "it says that it has the same");
+        assert!((20..400).step_by(10).any(|millis| tells_sets(millis, false)), "it fell silent");
     }
 }
