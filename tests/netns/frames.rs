@@ -210,6 +210,37 @@ fn every_question_is_answered_while_the_lease_is_renewed_and_none_after_its_end(
 }
 
 #[test]
+fn what_may_be_served_alone_passes_by_its_own_lease_and_nothing_else_does() {
+    within("frames::what_may_be_served_alone_passes_by_its_own_lease_and_nothing_else_does", || {
+        let mut segment = Segment::new();
+        let ([v4, v6], patience, long) = (vips(), Duration::from_millis(100), Duration::from_secs(30));
+        let end = |length: Duration| clock::lease_end(clock::now() + length);
+        segment.gate.may_be_alone(&[v4], &[]).unwrap();
+        segment.gate.alone(end(long)).unwrap();
+        assert_eq!(segment.who_has(patience), [true, false], "of two that are held one may be served alone");
+        segment.gate.rebuild().unwrap();
+        assert_eq!(segment.who_has(patience), [true, false], "made anew");
+        segment.gate.may_be_alone(&[v6], &[v4]).unwrap();
+        assert_eq!(segment.who_has(patience), [false, true]);
+        segment.gate.hold(&[], &[v6]).unwrap();
+        assert_eq!(segment.who_has(patience), [false, false], "what is not held is not answered for");
+        segment.gate.hold(&[v6], &[]).unwrap();
+        segment.gate.lease(end(long)).unwrap();
+        assert_eq!(segment.who_has(patience), [true, true], "the lease counts for both");
+        segment.gate.lease(None).unwrap();
+        let until = clock::now() + Duration::from_millis(200);
+        segment.gate.alone(clock::lease_end(until)).unwrap();
+        std::thread::sleep(until.since(clock::now()));
+        assert_eq!(segment.who_has(patience), [false, false], "it ends by itself");
+        segment.gate.alone(end(long)).unwrap();
+        drop(segment.gate);
+        segment.gate = Gate::open().unwrap();
+        segment.gate.hold(&vips(), &[]).unwrap();
+        assert_eq!(segment.who_has(patience), [false, false], "and with the daemon's life");
+    });
+}
+
+#[test]
 fn what_a_packet_socket_sends_for_a_vip_passes_the_gate_too() {
     within("frames::what_a_packet_socket_sends_for_a_vip_passes_the_gate_too", || {
         let mut segment = Segment::new();

@@ -8,6 +8,7 @@
 use std::process::Command;
 use std::sync::{Condvar, Mutex, PoisonError};
 
+mod alone;
 mod announce;
 mod battery;
 mod desk;

@@ -329,6 +329,18 @@ fn a_deaf_node_yields_at_once_when_it_hears_somebody_who_has_a_view() {
 }
 
 #[test]
+fn one_that_booted_just_now_and_found_a_view_waits_no_longer_than_any() {
+    let mut lan = Lan::settled(&[1, 1]);
+    lan.kill(0);
+    lan.millis(5_000);
+    lan.boot(0, None);
+    lan.millis(1_000);
+    lan.kill(1);
+    lan.millis(600);
+    assert_eq!(lan.owned(), (0, 4));
+}
+
+#[test]
 fn one_by_one_they_die_and_the_last_serves() {
     let mut lan = Lan::settled(&[1, 1, 1]);
     lan.kill(0);

@@ -29,6 +29,7 @@ impl Protocol {
     pub(super) fn notice_company(&mut self, now: Instant) {
         if self.lease.is_some() {
             self.company_at = now;
+            self.had_company = true;
         }
         let may = self.may_be_alone && self.lease.is_none() && !self.goodbye && self.may_do_without();
         let at = self.alone_at();
@@ -43,10 +44,11 @@ impl Protocol {
         }
     }
 
-    /// Who has just booted waits first for as long as a majority takes for its first view.
+    /// Who booted and found nobody yet who has a lease waits first for as long as a majority takes for its first view.
     fn alone_at(&self) -> Instant {
         let first = if self.disk.is_some() { self.timing.join } else { self.timing.form };
-        self.company_at.max(self.boot + first) + self.timing.silence + self.timing.heartbeat
+        let since = if self.had_company { self.company_at } else { self.company_at.max(self.boot + first) };
+        since + self.timing.silence + self.timing.heartbeat
     }
 
     /// A node that was never in a view does not know whether its cluster is at work under other names: it asks the history.

@@ -145,6 +145,8 @@ pub struct Protocol {
     may_be_alone: bool,
     /// When this node last had a lease, or heard somebody who has one.
     company_at: Instant,
+    /// Was there such a time since boot?
+    had_company: bool,
     alone: bool,
 }
 
@@ -198,6 +200,7 @@ impl Protocol {
             lapses: 0,
             may_be_alone: false,
             company_at: birth.at,
+            had_company: false,
             alone: false,
         }
     }
@@ -510,6 +513,7 @@ impl Protocol {
         peer.hear(now, epoch, counter, heartbeat, self.empty_offer);
         if peer.leased {
             self.company_at = now;
+            self.had_company = true;
         }
         if heartbeat.flags.has(Flags::GOODBYE) {
             peer.goodbye = true;
