@@ -55,6 +55,8 @@ fn when_one_of_two_dies_the_other_serves_what_is_available_and_gives_it_back() {
             "what it had it goes on with\n{}",
             stage.logs()
         );
+        // Until its lease ended it answered for these rightly.
+        std::thread::sleep(Duration::from_millis(500));
         assert!(stage.bystander.claimants(now().before(Duration::from_millis(300))).keys().all(|vip| !is_strict(vip)));
 
         let told = stage.cluster.wait_status("edge-a", PATIENCE, |status| {
