@@ -19,14 +19,20 @@ use rendezvip::name::{InterfaceName, NodeName, PoolName};
 use rendezvip::time::Instant;
 use rendezvip::vip::Vip;
 
-const NAMES: [&str; 3] = ["edge-a", "edge-b", "edge-c"];
+/// Its nodes.
+pub const NAMES: [&str; 3] = ["edge-a", "edge-b", "edge-c"];
 /// How many VIPs there are.
 pub const VIPS: usize = 9;
 
 /// A desired state; editions differ in a label.
 pub fn generation(edition: u32) -> Arc<Generation> {
+    generation_of(edition, &NAMES)
+}
+
+/// One that declares these nodes.
+pub fn generation_of(edition: u32, names: &[&str]) -> Arc<Generation> {
     let mut text = "apiVersion: rendezvip/v1\nkind: Cluster\nmetadata: {name: lab}\n".to_owned();
-    for (at, name) in NAMES.iter().enumerate() {
+    for (at, name) in NAMES.iter().enumerate().filter(|(_, name)| names.contains(name)) {
         text += &format!(
             "---\napiVersion: rendezvip/v1\nkind: Node\nmetadata: {{name: {name}, labels: {{edition: e{edition}}}}}\n\
              spec: {{address: \"10.99.0.{}:7847\"}}\n",

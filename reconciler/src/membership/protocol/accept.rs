@@ -42,7 +42,7 @@ impl Protocol {
             return Err(Refusal::NotOurs);
         }
         if let Some(disk) = &self.disk {
-            let same = view.sets() == disk || !self.keeps(Rule::OneSetsPerPhase);
+            let same = view.sets() == disk || self.yields_to(view.sets()) || !self.keeps(Rule::OneSetsPerPhase);
             if view.sets().phase < disk.phase || (view.sets().phase == disk.phase && !same) {
                 return Err(Refusal::Phase);
             }
@@ -75,7 +75,10 @@ impl Protocol {
             self.peers.values().filter_map(|p| p.accepted).filter(|id| Some(*id) > floor).collect();
         offered.sort_unstable();
         offered.dedup();
-        offered.iter().rev().filter_map(|id| self.views.get(id)).find(|view| self.check(now, view).is_ok()).cloned()
+        // Who forgot such a view does not take it back from another who is about to forget it.
+        let forgotten = |view: &Arc<View>| self.started_over && self.is_left_behind(now, view);
+        let views = offered.iter().rev().filter_map(|id| self.views.get(id)).filter(|view| !forgotten(view));
+        views.into_iter().find(|view| self.check(now, view).is_ok()).cloned()
     }
 
     /// Accepts, for good. What was checked must still hold.
@@ -99,6 +102,7 @@ impl Protocol {
         self.highest = self.highest.max(view.id().number);
         self.before = self.accepted.replace(view.clone());
         self.accepted_at = now;
+        self.started_over = false;
         self.clean = None;
         self.known_clean.clear();
         self.calm_since = None;

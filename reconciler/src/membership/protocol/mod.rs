@@ -134,6 +134,9 @@ pub struct Protocol {
     beat_at: Instant,
     calm_since: Option<Instant>,
     blocked_since: Option<Instant>,
+    outlived_since: Option<Instant>,
+    /// It forgot a view of a phase that others have left behind, and accepted none since.
+    started_over: bool,
     due: Instant,
 
     record: Arc<NodeRecord>,
@@ -193,6 +196,8 @@ impl Protocol {
             beat_at: birth.at,
             calm_since: None,
             blocked_since: None,
+            outlived_since: None,
+            started_over: false,
             due: birth.at,
             record: Arc::new(NodeRecord::default()),
             gossip: BTreeMap::new(),
@@ -267,10 +272,12 @@ impl Protocol {
 
     /// Does a live peer know of a later phase than the accepted view's?
     pub fn is_outlived(&self, now: Instant) -> bool {
-        let Some(view) = &self.accepted else { return false };
-        self.peers
-            .values()
-            .any(|peer| self.is_heard(now, peer) && peer.disk.is_some_and(|(phase, _)| phase > view.sets().phase))
+        self.accepted.as_ref().is_some_and(|view| self.is_left_behind(now, view))
+    }
+
+    fn is_left_behind(&self, now: Instant, view: &View) -> bool {
+        let ahead = |peer: &Peer| peer.disk.is_some_and(|(phase, _)| phase > view.sets().phase);
+        self.peers.values().any(|peer| self.is_heard(now, peer) && ahead(peer))
     }
 
     /// Has this node said goodbye under its present identity?
@@ -585,6 +592,7 @@ impl Protocol {
     pub fn advance(&mut self, now: Instant) -> bool {
         self.notice_silence(now);
         self.outlive_exclusion();
+        self.start_over_if_outlived(now);
         let mut changed = false;
         // Each round raises the accepted number, and a proposal needs news to follow another: bounded.
         for _ in 0..4 {
@@ -640,6 +648,45 @@ impl Protocol {
         if left_out {
             self.new_life();
         }
+    }
+
+    /// A node that serves nothing and whose accepted view is of a phase that others have left behind may never come to
+    /// another one: that view can name members who live and whom the views of now leave out, and each of its proposals
+    /// makes those of now be proposed anew. It forgets what it accepted, as if its host had restarted; that is always
+    /// allowed, at the price of the wait after a boot.
+    fn start_over_if_outlived(&mut self, now: Instant) {
+        if self.lease.is_some() || self.alone || !self.is_outlived(now) {
+            self.outlived_since = None;
+            return;
+        }
+        let at = *self.outlived_since.get_or_insert(now) + self.timing.join;
+        if now < at {
+            self.wake(at);
+            return;
+        }
+        let epoch = self.epoch.max(self.own_epoch_heard) + 1;
+        let birth =
+            Birth { me: self.me.clone(), epoch, disk: self.disk.clone(), at: now, without: self.without.clone() };
+        let old = std::mem::replace(self, Self::new(birth, self.timing));
+        // What a node knows without having heard or said it.
+        self.loaded = old.loaded;
+        self.declared = old.declared;
+        self.forming = old.forming;
+        self.offer = old.offer;
+        self.offer_digest = old.offer_digest;
+        self.offers.insert(self.offer_digest, self.offer.clone());
+        self.draining = old.draining;
+        self.leaving = old.leaving;
+        self.counter = old.counter;
+        self.started_over = true;
+        self.record = old.record;
+        self.to_persist = old.to_persist;
+        self.lapses = old.lapses;
+        self.may_be_alone = old.may_be_alone;
+        self.company_at = old.company_at;
+        self.had_company = old.had_company;
+        self.track_peers();
+        self.tell_all();
     }
 
     /// Peers are all who are declared, in a set, or in the accepted view.

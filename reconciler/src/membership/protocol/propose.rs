@@ -99,21 +99,19 @@ impl Protocol {
 
     /// Joining, offering more, another generation, another set: once the view is settled, in order of rank.
     fn calm_proposal(&mut self, now: Instant, view: &Arc<View>) -> Option<ViewBody> {
-        let mut members = self.remaining(now, view);
-        let lost = !self.majority(view.sets(), |name| members.contains_key(name));
-        let sets = self.next_sets(now, view, &members).unwrap_or_else(|| view.sets().clone());
-        self.let_join(now, view, &sets, &mut members, lost);
-        for (name, member) in &mut members {
-            member.offer = if view.has(name, member.epoch) { self.offer_now(name, *member) } else { self.empty_offer };
-        }
-        let generation = self.next_generation(view, &members);
-        let body = self.body(sets, generation, members);
-        let same =
-            body.sets == *view.sets() && body.generation == view.body().generation && body.members == *view.members();
-        if same || !self.majority(&body.sets, |name| body.members.contains_key(name)) {
+        let members = self.remaining(now, view);
+        // Where those of the next sets cannot be named yet (they have not loaded the generation in force, say), the view
+        // goes on with the sets that it has: that other step may be what they wait for.
+        let sets = self.next_sets(now, view, &members).into_iter().chain([view.sets().clone()]);
+        let bodies = sets.map(|sets| self.calm_body(now, view, sets, members.clone()));
+        let able = |body: &ViewBody| self.majority(&body.sets, |name| body.members.contains_key(name));
+        let same = |body: &ViewBody| {
+            body.sets == *view.sets() && body.generation == view.body().generation && body.members == *view.members()
+        };
+        let Some(body) = bodies.into_iter().find(able).filter(|body| !same(body)) else {
             self.calm_since = None;
             return None;
-        }
+        };
         if !self.is_settled() && now < self.accepted_at + self.timing.settle {
             self.wake(self.accepted_at + self.timing.settle);
             return None;
@@ -125,6 +123,16 @@ impl Protocol {
             return None;
         }
         Some(body)
+    }
+
+    fn calm_body(&self, now: Instant, view: &View, sets: Sets, mut members: BTreeMap<NodeName, Member>) -> ViewBody {
+        let lost = !self.majority(view.sets(), |name| members.contains_key(name));
+        self.let_join(now, view, &sets, &mut members, lost);
+        for (name, member) in &mut members {
+            member.offer = if view.has(name, member.epoch) { self.offer_now(name, *member) } else { self.empty_offer };
+        }
+        let generation = self.next_generation(view, &members);
+        self.body(sets, generation, members)
     }
 
     /// Names identities of the next `sets` that a majority of the view has heard steadily; `lost` where the view
@@ -236,6 +244,27 @@ impl Protocol {
     fn rules_out(&self, disk: (u64, [u8; 8])) -> bool {
         let (Some(mine), Some(own)) = (&self.disk, self.disk_tag) else { return false };
         differs(disk, own) && self.have_on_disk(mine, own)
+    }
+
+    /// May this node take these sets in place of its own of the same odd phase? Where every node of the set of before is
+    /// known to have written sets of this phase, and none of them has a majority, nobody can ever go on. Then those with
+    /// the highest short name stay, and the others yield. Its own have no majority and get none: whoever changes goes to
+    /// the highest, and there is nobody left who could still write its own. So nothing was, or will be, built on them.
+    pub(super) fn yields_to(&self, sets: &Sets) -> bool {
+        let (Some(mine), Some(own)) = (&self.disk, self.disk_tag) else { return false };
+        let theirs = named(sets);
+        if !differs(own, theirs) || mine.next.is_none() || sets.current != mine.current {
+            return false;
+        }
+        let written = |name: &NodeName| {
+            if *name == self.me { Some(own) } else { self.peers.get(name).and_then(|peer| peer.disk) }
+        };
+        let all: Option<Vec<_>> = mine.current.iter().map(written).collect();
+        all.is_some_and(|all| {
+            let in_phase = all.iter().all(|(phase, _)| *phase == own.0);
+            let decided = |tag: &(u64, [u8; 8])| all.iter().filter(|one| *one == tag).count() * 2 > all.len();
+            in_phase && !all.iter().any(decided) && all.iter().max() == Some(&theirs)
+        })
     }
 
     fn have_on_disk(&self, mine: &Sets, disk: (u64, [u8; 8])) -> bool {

@@ -1,0 +1,33 @@
+//! The declared set shrinks and grows again while nodes restart.
+
+use std::time::Duration;
+
+use rendezvip::engine::event::Event;
+use rendezvip::membership::protocol::Forming;
+
+use crate::lan::{Lan, NAMES, VIPS, generation, generation_of};
+
+/// The one that was left has a view of a generation that those who come back never loaded. Its step to the newest
+/// generation must not wait for the next set, whose majority waits for that step (found by seed 0x4e22, after 6 h).
+#[test]
+fn a_cluster_that_shrank_to_one_node_grows_again_though_the_others_know_only_the_newest_generation() {
+    let mut lan = Lan::serving(&generation(1));
+    let one = generation_of(2, &NAMES[1..2]);
+    (0..3).for_each(|node| lan.step(node, Event::Loaded(one.clone())));
+    lan.run(Duration::from_secs(20));
+    assert_eq!([0, 1, 2].map(|node| lan.held[node].len()), [0, VIPS, 0]);
+
+    let (again, newest) = (generation(3), generation(4));
+    lan.step(1, Event::Loaded(again));
+    for node in [0, 2] {
+        lan.kill(node);
+        lan.boot(node, &newest);
+    }
+    (0..3).for_each(|node| lan.step(node, Event::MayForm(newest.names(), Forming::ByHand)));
+    lan.run(Duration::from_secs(20));
+    lan.step(1, Event::Loaded(newest));
+    lan.run(Duration::from_secs(20));
+    assert_eq!([0, 1, 2].map(|node| lan.runs(node)), ["edition 4"; 3]);
+    assert_eq!(lan.served(), VIPS);
+    assert!(lan.held.iter().all(|held| !held.is_empty()), "{:?}", lan.held);
+}
