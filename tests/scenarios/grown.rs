@@ -1,9 +1,12 @@
 //! The declared set shrinks and grows again while nodes restart.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rendezvip::engine::event::Event;
 use rendezvip::membership::protocol::Forming;
+use rendezvip::membership::view::Sets;
+use rendezvip::name::NodeName;
 
 use crate::lan::{Lan, NAMES, VIPS, generation, generation_of};
 
@@ -30,4 +33,27 @@ fn a_cluster_that_shrank_to_one_node_grows_again_though_the_others_know_only_the
     assert_eq!([0, 1, 2].map(|node| lan.runs(node)), ["edition 4"; 3]);
     assert_eq!(lan.served(), VIPS);
     assert!(lan.held.iter().all(|held| !held.is_empty()), "{:?}", lan.held);
+}
+
+/// Two commits raced with a power cut: of two nodes each wrote another change of the set, and neither can have a majority.
+#[test]
+fn two_nodes_with_different_sets_for_one_change_come_together_again() {
+    let names = |nodes: &[usize]| -> BTreeSet<NodeName> {
+        nodes.iter().map(|node| NodeName::new(NAMES[*node]).unwrap()).collect()
+    };
+    let both = Sets::first(names(&[0, 1]));
+    for (of_a, of_b) in [(&[0, 1, 2][..], &[1][..]), (&[1], &[0, 1, 2])] {
+        let mut lan = Lan::new();
+        let newest = generation(1);
+        (0..3).for_each(|node| lan.kill(node));
+        lan.remembers(0, both.towards(names(of_a)));
+        lan.remembers(1, both.towards(names(of_b)));
+        for node in 0..3 {
+            lan.boot(node, &newest);
+            lan.step(node, Event::MayForm(newest.names(), Forming::ByHand));
+        }
+        lan.run(Duration::from_secs(30));
+        assert_eq!(lan.served(), VIPS, "{:?}", lan.held);
+        assert!(lan.held.iter().all(|held| !held.is_empty()), "{:?}", lan.held);
+    }
 }

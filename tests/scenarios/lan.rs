@@ -145,6 +145,11 @@ impl Lan {
         self.step(node, Event::Loaded(generation.clone()));
     }
 
+    /// The disk of a node that is down says this.
+    pub fn remembers(&mut self, node: usize, sets: Sets) {
+        self.disks[node].sets = Some(sets);
+    }
+
     /// Something befalls a node.
     pub fn step(&mut self, node: usize, event: Event) {
         if self.down.contains(&node) {

@@ -814,4 +814,40 @@ mod tests {
         // Nobody could leave it out, as it is not gone; it can never accept, and so the view would never settle.
         assert_eq!(epoch_after(&both.completed().unwrap()), 8);
     }
+
+    #[test]
+    fn a_view_that_others_have_left_behind_is_forgotten_and_not_taken_back() {
+        let [a, b, c] = ["a", "b", "c"].map(|name| NodeName::new(name).unwrap());
+        let at = |millis: u64| Instant::from_micros(millis * 1_000);
+        let odd = Sets::first(BTreeSet::from([a.clone(), b.clone(), c.clone()])).towards(BTreeSet::from([b.clone()]));
+        let node = |me: &NodeName, epoch: u64, disk: Option<Sets>| {
+            let birth = Birth { me: me.clone(), epoch, disk, at: Instant::ZERO, without: Vec::new() };
+            let mut node = Protocol::new(birth, Timing::default());
+            node.load(Digest::of(b"one"), (*odd.current).clone());
+            node
+        };
+        let (mut here, ahead) = (node(&c, 7, Some(odd.clone())), node(&b, 8, odd.completed()));
+        let member = Member { epoch: 7, offer: Offer::default().digest() };
+        let members = [&a, &b, &c].map(|name| (name.clone(), member)).into();
+        let view = View::new(ViewBody { number: 48, sets: odd.clone(), generation: Digest::of(b"one"), members });
+        let view = Arc::new(view);
+        let mut behind = node(&a, 7, Some(odd.clone())).common(at(0));
+        behind.accepted = Some(view.id());
+        behind.views = vec![view.clone()];
+        let mut run = |span: std::ops::Range<u64>, b_speaks: bool| {
+            for millis in span.step_by(10) {
+                here.begin(at(millis));
+                here.hear(at(millis), &a, 7, millis, &behind).unwrap();
+                if b_speaks {
+                    here.hear(at(millis), &b, 8, millis, &ahead.common(at(millis))).unwrap();
+                }
+                here.advance(at(millis));
+                here.flush(at(millis));
+            }
+            (here.epoch(), here.accepted().map(|view| view.id()))
+        };
+        assert_eq!(run(500..510, false), (7, Some(view.id())));
+        assert_eq!(run(510..2_400, true), (7, Some(view.id())), "those of now may come to it yet");
+        assert_eq!(run(2_400..9_000, true), (8, None), "b cannot take it back, and a still offers it");
+    }
 }
