@@ -21,6 +21,7 @@ mod keeper;
 mod lab;
 mod namespace;
 mod replay;
+mod resolve;
 mod roles;
 mod sources;
 mod stages;

@@ -6,5 +6,6 @@
 pub mod conflict;
 pub mod filter;
 pub mod frames;
+pub mod resolve;
 pub mod responder;
 pub mod schedule;

@@ -27,6 +27,7 @@ use lag::{Lag, Lagging};
 use offer::{Others, Own};
 use voice::Voice;
 
+use crate::announce::resolve::{Contradiction, Expected};
 use crate::digest::Digest;
 use crate::manifest::desired::Attach;
 use crate::membership::list::MemberList;
@@ -46,6 +47,9 @@ const OPENING: Duration = Duration::from_secs(1);
 const REFUSED_RETRY: Duration = Duration::from_secs(10);
 /// That somebody took a VIP off this host is told for so long.
 const REMOVED_TOLD: Duration = Duration::from_secs(60);
+
+/// So long after a change it is looked at which VIPs of others this node is to ask for.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What is due already when a step is over is looked at again after so long.
 const IDLE: Duration = Duration::from_millis(1);
@@ -100,6 +104,8 @@ pub struct Engine {
     said_goodbye_at: Option<Instant>,
     fetching: BTreeSet<Digest>,
     due: Instant,
+    /// When to look again which VIPs of others are this node's to ask for.
+    look_due: Instant,
     unheard: BTreeMap<Unheard, u64>,
 }
 
@@ -140,6 +146,7 @@ impl Engine {
             said_goodbye_at: None,
             fetching: BTreeSet::new(),
             due: at,
+            look_due: Instant::NEVER,
             unheard: BTreeMap::new(),
         }
     }
@@ -242,6 +249,7 @@ impl Engine {
         self.serve_alone(now, &mut actions, &mut starts);
         self.tell_lease(&mut actions);
         self.tell_alone(now, &mut actions);
+        self.look_after_others(now);
         self.tell_record(now);
         self.list.renew(now, self.protocol.epoch());
         self.list.tick(now);
@@ -271,6 +279,7 @@ impl Engine {
                         self.hear_of_generation(heartbeat.loaded.first(), actions);
                         if heartbeat.record.is_some() {
                             self.know_peers(now);
+                            self.look_soon(now);
                         }
                     }
                     Err(reason) => *self.unheard.entry(reason).or_default() += 1,
@@ -284,6 +293,7 @@ impl Engine {
             Event::Interfaces(interfaces) => {
                 self.voice.set_interfaces(now, &interfaces);
                 self.own.set_interfaces(now, interfaces, self.protocol.timing().heartbeat);
+                self.look_soon(now);
             }
             Event::Foreign(vips) => {
                 self.own.foreign = vips;
@@ -456,6 +466,59 @@ impl Engine {
         self.voice.set_peers(now, macs);
     }
 
+    /// Which VIPs of others this node asks for is looked at again, once for all that changes within a second.
+    fn look_soon(&mut self, now: Instant) {
+        self.look_due = self.look_due.min(now + LOOK);
+    }
+
+    /// The first backup of a VIP asks on the wire whether its owner answers for it: who would take it wants to know.
+    fn look_after_others(&mut self, now: Instant) {
+        if now < self.look_due {
+            return;
+        }
+        self.look_due = Instant::NEVER;
+        let wanted = self.wanted_of_others().unwrap_or_default();
+        self.voice.look_after(now, wanted);
+    }
+
+    /// Nothing without a lease: a node that is cut off would find everybody silent.
+    fn wanted_of_others(&self) -> Option<BTreeMap<Vip, Expected>> {
+        self.protocol.lease()?;
+        let view = self.protocol.accepted()?;
+        let placement = self.placements.get(&view.id())?;
+        let generation = self.generations.get(&view.body().generation)?;
+        let own = self.own.macs();
+        let mut wanted = BTreeMap::new();
+        for (index, ranked) in generation.ranking.vips().iter().enumerate() {
+            let Some(owner) = placement.owner(index).filter(|owner| *owner != self.protocol.me()) else { continue };
+            if placement.backups(index).next() != Some(self.protocol.me()) {
+                continue;
+            }
+            let Some(record) = self.protocol.record_of(owner) else { continue };
+            // Hosts that share a MAC address cannot be told apart on the wire.
+            if record.macs.iter().any(|mac| own.contains(mac)) {
+                continue;
+            }
+            let Some(standing) = self.standing(view, ranked.vip) else { continue };
+            let expected = Expected { iface: standing.interface, macs: record.macs.clone() };
+            // While a view is new its record may be on its way: who was right a moment ago is asked for as before.
+            let serves = record.started == Some(view.id()) && !record.exceptions.contains_key(&ranked.vip);
+            if serves || self.voice.looks_after(ranked.vip) == Some(&expected) {
+                wanted.insert(ranked.vip, expected);
+            }
+        }
+        Some(wanted)
+    }
+
+    fn in_words(&self, contradiction: Contradiction) -> String {
+        let Contradiction::Other(mac) = contradiction else { return "nobody answered".to_owned() };
+        let has = |name: &&NodeName| self.protocol.record_of(name).is_some_and(|record| record.macs.contains(&mac.0));
+        match self.protocol.peers().find(has) {
+            Some(name) => format!("{name} answered ({mac})"),
+            None => format!("{mac} answered"),
+        }
+    }
+
     /// Tells the peers what changed of what they know of this node.
     fn tell_record(&mut self, now: Instant) {
         self.removed.retain(|_, until| now < *until);
@@ -472,9 +535,6 @@ impl Engine {
             || self.held.keys().all(|vip| self.attached.contains(vip) || exceptions.contains_key(vip));
         let all = stands && self.unstarted.iter().all(|vip| exceptions.contains_key(vip));
         let last = self.protocol.record();
-        let mut macs: Vec<[u8; 6]> = self.own.interfaces().values().map(|interface| interface.mac).collect();
-        macs.sort_unstable();
-        macs.dedup();
         let record = NodeRecord {
             version: last.version,
             build: self.told.build.clone(),
@@ -482,13 +542,13 @@ impl Engine {
             generation: self.newest.as_ref().map(|newest| newest.digest()).unwrap_or_default(),
             attempted: self.told.attempted.clone(),
             problem: self.tells_problem(),
-            macs,
+            macs: self.own.macs(),
             can_push: self.told.can_push,
             accepted_history: self.told.accepted_history.clone(),
             // While a change is under way the last word stands: `actual` follows the view that it names.
             started: view.filter(|_| all).map(|view| view.id()),
             exceptions,
-            contradicted: BTreeMap::new(),
+            contradicted: self.voice.contradictions().map(|(vip, what)| (vip, self.in_words(what))).take(32).collect(),
         };
         if record != **last {
             self.protocol.set_record(NodeRecord { version: last.version + 1, ..record });
@@ -543,6 +603,7 @@ impl Engine {
     /// A view was accepted: who owns what in it, and what is still to be started here.
     fn view_changed(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let Some(view) = self.protocol.accepted().cloned() else { return };
+        self.look_soon(now);
         self.offer_due = Instant::ZERO;
         actions.push(Action::Note(Note::View(format!("{view:?}"))));
         let before = self.protocol.before().cloned();
@@ -687,6 +748,7 @@ impl Engine {
         self.unstarted.clear();
         self.own.begin_anew();
         self.voice.forget_answers();
+        self.look_due = Instant::ZERO;
         self.offer_due = Instant::ZERO;
     }
 
@@ -840,6 +902,7 @@ impl Engine {
             .due()
             .min(self.lag.due(now))
             .min(self.offer_due)
+            .min(self.look_due)
             .min(self.voice.next_deadline())
             .min(self.list.due());
         if let Some(since) = self.opening_since

@@ -82,6 +82,12 @@ impl Own {
         &self.interfaces
     }
 
+    /// Their hardware addresses, ascending.
+    pub fn macs(&self) -> Vec<[u8; 6]> {
+        let macs: BTreeSet<[u8; 6]> = self.interfaces.values().map(|interface| interface.mac).collect();
+        macs.into_iter().collect()
+    }
+
     /// The offer as of `now`, and when it changes by itself.
     pub fn offer(
         &mut self,

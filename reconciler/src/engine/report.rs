@@ -317,6 +317,10 @@ impl Report {
             let reason = known.record.as_ref()?.exceptions.get(&vip)?;
             Some(format!("{node}: {reason}"))
         });
+        let contradicted = self.nodes.iter().find_map(|(node, known)| {
+            let said = known.record.as_ref()?.contradicted.get(&vip)?;
+            Some(Note::new("Unresolved", format!("{node} asked for it on the wire: {said}")))
+        });
         let (state, note) = if let Some(foreign) = foreign {
             let text = format!("{} claims it on {}", foreign.mac, foreign.iface);
             (VipState::Conflict, Some(Note::new("ForeignClaim", text)))
@@ -325,7 +329,7 @@ impl Report {
         } else if desired.is_none() {
             (VipState::Unowned, None)
         } else if desired == actual {
-            (VipState::Held, alone.map(|_| Note::new(SERVED_ALONE, ALONE)))
+            (VipState::Held, alone.map(|_| Note::new(SERVED_ALONE, ALONE)).or(contradicted))
         } else {
             (VipState::Moving, None)
         };

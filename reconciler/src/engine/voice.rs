@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::event::LocalInterface;
 use crate::announce::conflict::{Claim, Conflicts, Foreign, Verdict};
-use crate::announce::frames::{Port, announcement, own_addresses, probe};
+use crate::announce::frames::{Port, announcement, own_addresses, probe, question};
+use crate::announce::resolve::{Contradiction, Expected, Resolver};
 use crate::announce::responder::answer;
 use crate::announce::schedule::Schedule;
 use crate::name::InterfaceName;
@@ -22,6 +23,9 @@ const ASK_PATIENCE: Duration = Duration::from_millis(40);
 
 /// A VIP that a stranger has is asked for again after so long.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// VIPs of other nodes that are asked for, a second: as unhurried as a refresh.
+const QUESTIONS: u32 = 10;
 
 /// Frames to send, each on its interface.
 pub(super) type Frames = Vec<(InterfaceName, Frame)>;
@@ -37,6 +41,7 @@ pub(super) struct Voice {
     asking: BTreeMap<Vip, Instant>,
     /// Asked for, and nobody answered.
     free: BTreeSet<Vip>,
+    resolver: Resolver,
     out: Frames,
 }
 
@@ -49,6 +54,7 @@ impl Voice {
             usable: BTreeSet::new(),
             asking: BTreeMap::new(),
             free: BTreeSet::new(),
+            resolver: Resolver::new(QUESTIONS),
             out: Vec::new(),
         }
     }
@@ -56,6 +62,21 @@ impl Voice {
     /// First announcements and all later ones a second, on each interface.
     pub fn set_rates(&mut self, rate: u32, refresh: u32) {
         self.schedule = Schedule::new(rate, refresh);
+    }
+
+    /// VIPs of others to look after, and no others.
+    pub fn look_after(&mut self, now: Instant, wanted: BTreeMap<Vip, Expected>) {
+        self.resolver.set(now, wanted);
+    }
+
+    /// What it looks after.
+    pub fn looks_after(&self, vip: Vip) -> Option<&Expected> {
+        self.resolver.expected(vip)
+    }
+
+    /// What the wire contradicts of what other nodes say.
+    pub fn contradictions(&self) -> impl Iterator<Item = (Vip, Contradiction)> + '_ {
+        self.resolver.contradictions()
     }
 
     /// The interfaces changed: a new MAC address and a link that is back are announced.
@@ -159,6 +180,7 @@ impl Voice {
         if let Some(claim) = Claim::of(interface, &frame)
             && declared(claim.vip)
         {
+            self.resolver.heard(&claim);
             let verdicts = self.conflicts.heard(now, &claim, held(claim.vip));
             self.follow(now, verdicts);
         }
@@ -204,6 +226,12 @@ impl Voice {
                 self.free.insert(vip);
             }
         }
+        for (interface, vip) in self.resolver.poll(now) {
+            if let Some(port) = self.ports.get(&interface) {
+                let asked = question(vip, port).unwrap_or_else(|| probe(vip, port));
+                self.out.push((interface, asked));
+            }
+        }
         for due in self.schedule.poll(now) {
             if let Some(port) = self.ports.get(&due.iface) {
                 self.out.push((due.iface.clone(), announcement(&due, port)));
@@ -214,7 +242,8 @@ impl Voice {
 
     pub fn next_deadline(&self) -> Instant {
         let asking = self.asking.values().min().copied();
-        let deadlines = [self.schedule.next_deadline(), self.conflicts.next_deadline(), asking];
+        let deadlines =
+            [self.schedule.next_deadline(), self.conflicts.next_deadline(), asking, self.resolver.next_deadline()];
         deadlines.into_iter().flatten().min().unwrap_or(Instant::NEVER)
     }
 }
