@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 const LEFT: f64 = 150.0;
 const WIDTH: f64 = 520.0;
-const RIGHT: f64 = 130.0;
+const RIGHT: f64 = 210.0;
 const ROW: f64 = 24.0;
 const HEAD: f64 = 34.0;
 

@@ -120,7 +120,9 @@ fn second(rows: &[&Row]) -> String {
     }
     let longest = Sample::of(rows.iter().copied(), "second_us").max().unwrap_or_default();
     let lasts = sum(rows, "second_lasts");
-    let how = if lasts > 0 {
+    let how = if longest == 0 {
+        "two successors by turns".to_owned()
+    } else if lasts > 0 {
         format!("still when mended ({} ms)", millis(longest))
     } else {
         format!("for {} ms at most", millis(longest))
@@ -133,7 +135,8 @@ fn strip(who: &str, rows: &[&Row], figure: &str) -> Option<Strip> {
         rows.iter().filter_map(|row| row.figures.get(figure)).map(|one| *one as f64 / 1_000.0).collect();
     let sample = Sample::of(rows.iter().copied(), figure);
     let doubled = doubled(rows);
-    let note = if doubled > 0 { format!("{} ms, two owners", sample.text()) } else { format!("{} ms", sample.text()) };
+    let twice = if doubled > 0 { format!(", two owners in {doubled}") } else { String::new() };
+    let note = format!("{} ms{twice}", sample.text());
     (!dots.is_empty()).then(|| Strip { who: who.to_owned(), dots, note })
 }
 
@@ -198,6 +201,21 @@ struct Promise {
     promised: &'static str,
     measured: String,
     met: Option<bool>,
+    rounds: usize,
+}
+
+impl Promise {
+    fn verdict(&self) -> String {
+        /// A promise is not kept because two rounds went well.
+        const ENOUGH: usize = 3;
+        match self.met {
+            Some(true) if self.rounds < ENOUGH => "met, in too few rounds".to_owned(),
+            Some(true) => "met".to_owned(),
+            Some(false) => "**not met**".to_owned(),
+            None if self.promised.starts_with("(none)") => String::new(),
+            None => "not measured".to_owned(),
+        }
+    }
 }
 
 /// All of these are true; None when one of them is unknown.
@@ -240,24 +258,28 @@ fn against_peers(book: &Book) -> Vec<Promise> {
         promised: "p50 <= 140 ms, p99 <= 220 ms",
         measured: three(&ours),
         met: all(&[at_most(ours.median(), 140), at_most(ours.percentile(99), 220)]),
+        rounds: ours.0.len(),
     });
     found.push(Promise {
         what: "the same beside keepalived, tuned",
         promised: "<= 0.9 of its median",
         measured: format!("{} ({})", said(ratio(&ours)), three(&peer)),
         met: ratio(&ours).map(|ratio| ratio <= 0.9),
+        rounds: ours.0.len(),
     });
     found.push(Promise {
         what: "the same, `profile: fast`",
         promised: "p50 <= 100 ms",
         measured: three(&fast),
         met: at_most(fast.median(), 100),
+        rounds: fast.0.len(),
     });
     found.push(Promise {
         what: "`fast` beside keepalived, tuned",
         promised: "<= 0.7 of its median",
         measured: said(ratio(&fast)),
         met: ratio(&fast).map(|ratio| ratio <= 0.7),
+        rounds: fast.0.len(),
     });
 
     let points = rest(book).into_iter().find(|(who, _)| who == OURS).map(|(_, points)| points).unwrap_or_default();
@@ -267,7 +289,9 @@ fn against_peers(book: &Book) -> Vec<Promise> {
         what: "frames a second sent by a node at rest",
         promised: "<= 25, whatever the number of VIPs",
         measured: told.join(", "),
-        met: (!points.is_empty()).then_some(most <= 25.0),
+        // Few VIPs alone say nothing of how it grows.
+        met: (most > 25.0 || points.iter().any(|(vips, _)| *vips >= 500.0)).then_some(most <= 25.0),
+        rounds: points.len(),
     });
 
     let rows = of(book, OURS, "kill -9 of the daemon");
@@ -278,6 +302,7 @@ fn against_peers(book: &Book) -> Vec<Promise> {
         promised: "outage <= 50 ms or none, no second claimant after 100 ms",
         measured: format!("{} ms, second claimant: {}", outage.text(), second(&rows)),
         met: all(&[at_most(outage.max(), 50), Some(until.unwrap_or_default() <= 100_000)]),
+        rounds: rows.len(),
     });
     for (case, what) in
         [("kill -9 of everything", "`kill -9` of everything"), ("SIGSTOP of everything", "SIGSTOP of everything")]
@@ -295,6 +320,7 @@ fn against_peers(book: &Book) -> Vec<Promise> {
                 second(&rows)
             ),
             met: all(&[at_most(taken.max(), 300), at_most(outage.max(), 300), single(&rows)]),
+            rounds: rows.len(),
         });
     }
     for (case, what) in [("graceful stop", "graceful stop"), ("drain", "drain"), ("planned move", "planned move")] {
@@ -309,6 +335,7 @@ fn against_peers(book: &Book) -> Vec<Promise> {
                 second(&rows)
             ),
             met: all(&[(!rows.is_empty()).then(|| sum(&rows, "lost") == 0), single(&rows)]),
+            rounds: rows.len(),
         });
     }
     let (four, six) = (of_many(book, OURS, "IPv4"), of_many(book, OURS, "IPv6"));
@@ -324,12 +351,14 @@ fn against_peers(book: &Book) -> Vec<Promise> {
         promised: "as with few: p50 <= 140 ms, p99 <= 220 ms",
         measured: format!("{four} ms"),
         met: all(&[at_most(v4.median(), 140), at_most(v4.percentile(99), 220)]),
+        rounds: v4.0.len(),
     });
     found.push(Promise {
         what: "the same, IPv6",
         promised: "as IPv4",
         measured: format!("{six} ms"),
         met: all(&[at_most(v6.median(), 140), at_most(v6.percentile(99), 220)]),
+        rounds: v6.0.len(),
     });
     let rows = of(book, OURS, "cable out and back");
     let (outage, back) = (Sample::of(rows.iter().copied(), "outage_us"), Sample::of(rows.iter().copied(), "back_us"));
@@ -347,6 +376,7 @@ fn against_peers(book: &Book) -> Vec<Promise> {
             at_most(outage.median(), 140),
             (!rows.is_empty()).then(|| back.0.len() == rows.len() && back.max().is_some_and(|max| max <= 1_000_000)),
         ]),
+        rounds: rows.len(),
     });
     let rows = of(book, OURS, "switch restarts");
     let back = Sample::of(rows.iter().copied(), "back_us");
@@ -355,6 +385,7 @@ fn against_peers(book: &Book) -> Vec<Promise> {
         promised: "(none) every VIP claimed and answering again",
         measured: format!("{} ms", back.text()),
         met: None,
+        rounds: rows.len(),
     });
     found
 }
@@ -373,12 +404,14 @@ fn alone(book: &Book) -> Vec<Promise> {
             promised: "<= 10 s",
             measured: shown("cold start", "last_us"),
             met: kept("cold start", "last_us", 10_000_000),
+            rounds: rows("cold start").len(),
         },
         Promise {
             what: "10,000 VIPs: death of a node with 3,333, the last one announced",
             promised: "<= 1 s",
             measured: format!("{} (the first: {})", shown("death", "last_us"), shown("death", "first_us")),
             met: kept("death", "last_us", 1_000_000),
+            rounds: rows("death").len(),
         },
     ];
     let memory = sample("memory", "daemon_kib").max();
@@ -393,6 +426,7 @@ fn alone(book: &Book) -> Vec<Promise> {
             mebi(sample("memory", "all_kib").max())
         ),
         met: memory.map(|kib| kib <= 60 * 1_024),
+        rounds: rows("memory").len(),
     });
     let idle = rows("idle");
     let share = |row: &&Row| {
@@ -405,28 +439,34 @@ fn alone(book: &Book) -> Vec<Promise> {
         promised: "<= 2 % of a core",
         measured: format!("{share:.2} %"),
         met: (!idle.is_empty()).then_some(share <= 2.0),
+        rounds: idle.len(),
     });
     let most = rows("at rest").iter().filter(|row| row.who == OURS).map(|row| rate(row)).fold(0.0, f64::max);
     found.push(Promise {
-        what: "10,000 VIPs: frames a second sent by a node at rest",
-        promised: "<= 25",
+        what: "10,000 VIPs: frames a second sent by a node, half a minute after the cold start",
+        promised: "(none) the later announcements, 15 a second at most, go on for some twenty minutes",
         measured: format!("{most:.1}"),
-        met: (!idle.is_empty()).then_some(most <= 25.0),
+        met: None,
+        rounds: rows("at rest").len(),
     });
     for (case, what, promised, most) in [
         ("commit to wire, directory", "a file to the wire, `directory`", "<= 500 ms", 500_000),
         ("commit to wire, git", "commit to wire, git, one node told to fetch", "<= 2 s", 2_000_000),
     ] {
-        found.push(Promise { what, promised, measured: shown(case, "wire_us"), met: kept(case, "wire_us", most) });
+        found.push(Promise {
+            what,
+            promised,
+            measured: shown(case, "wire_us"),
+            met: kept(case, "wire_us", most),
+            rounds: rows(case).len(),
+        });
     }
     found.push(Promise {
         what: "`plan`, 10,000 VIPs x 100 nodes, the process whole",
         promised: "<= 100 ms",
         measured: shown("plan", "took_us"),
-        met: all(&[
-            sample("plan", "took_us").median().map(|one| one <= 100_000),
-            Some(sum(&rows("plan"), "failed") == 0),
-        ]),
+        met: all(&[at_most(sample("plan", "took_us").max(), 100), Some(sum(&rows("plan"), "failed") == 0)]),
+        rounds: rows("plan").len(),
     });
     let speed = sample("simulate", "speedup").max();
     found.push(Promise {
@@ -434,13 +474,21 @@ fn alone(book: &Book) -> Vec<Promise> {
         promised: ">= 1,500 times real time, no violation",
         measured: format!("{} times, {} violations", speed.unwrap_or_default(), sum(&rows("simulate"), "violations")),
         met: all(&[speed.map(|speed| speed >= 1_500), Some(sum(&rows("simulate"), "violations") == 0)]),
+        // Hours of it, not rounds.
+        rounds: 5,
     });
+    // The simulator has pauses, cuts and crashes beside the loss, so this is not the hour that was promised.
     let lossy = rows("simulate, 5 % loss");
     found.push(Promise {
-        what: "5 % loss, an hour, simulated",
+        what: "5 % loss, an hour",
         promised: "no false take-over",
-        measured: format!("{} false, {} violations", sum(&lossy, "false_takeovers"), sum(&lossy, "violations")),
-        met: (!lossy.is_empty()).then(|| sum(&lossy, "false_takeovers") + sum(&lossy, "violations") == 0),
+        measured: format!(
+            "not on its own; simulated, with pauses, cuts and crashes too: {} false, {} violations",
+            sum(&lossy, "false_takeovers"),
+            sum(&lossy, "violations")
+        ),
+        met: None,
+        rounds: lossy.len(),
     });
     found
 }
@@ -456,15 +504,13 @@ fn page(rounds: &Book, scale: &Book) -> String {
          `--parts report` makes the page of them again.\n\n## Where it ran\n\n",
     );
     facts(&mut page, rounds, scale);
-    page.push_str("\n## What was promised\n\n| what | promised | measured | |\n| --- | --- | --- | --- |\n");
-    for Promise { what, promised, measured, met } in promises(rounds, scale) {
-        let verdict = match met {
-            Some(true) => "met",
-            Some(false) => "**not met**",
-            None if promised.starts_with("(none)") => "",
-            None => "not measured",
-        };
-        let _ = writeln!(page, "| {what} | {promised} | {measured} | {verdict} |");
+    page.push_str(
+        "\n## What was promised\n\n| what | promised | measured | rounds | |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for promise in promises(rounds, scale) {
+        let verdict = promise.verdict();
+        let Promise { what, promised, measured, rounds, .. } = promise;
+        let _ = writeln!(page, "| {what} | {promised} | {measured} | {rounds} | {verdict} |");
     }
     page.push_str(
         "\nTwo figures together are *median / worst*, over all rounds. A promise about a worst case is held against the worst\n\
@@ -606,6 +652,7 @@ const METHOD: &str = "
 
 - Three nodes, a client and a bystander on one bridge, each in namespaces of its own, one clock for all. Six IPv4 VIPs, two a
   node, unless another number is named. A fault strikes the node that has most of them.
+  rendezvip's spread may give it three, and a round's figure is that of the worst.
 - *Outage*: the client asks every VIP each 5 ms by ICMP, through its own kernel's neighbour table; the longest gap between two
   answers, of the worst VIP of that node. With 500 VIPs it asks those of the struck node, each 20 ms.
 - *Take-over*: from the fault to the first claim (announcement or answer) of the last of these VIPs by another node, by the

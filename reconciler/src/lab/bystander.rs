@@ -147,6 +147,7 @@ pub struct Bystander {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     wire: Arc<Wire>,
+    addresses: [IpAddr; 2],
 }
 
 impl Bystander {
@@ -160,7 +161,7 @@ impl Bystander {
             .name("bystander".to_owned())
             .spawn(move || watch(&watching, &socket, addresses))
             .step(|| "start the bystander".to_owned())?;
-        Ok(Self { shared, thread: Some(thread), wire })
+        Ok(Self { shared, thread: Some(thread), wire, addresses })
     }
 
     /// Asks for these VIPs, and no others, from now on; claims of any other address are not kept.
@@ -176,6 +177,11 @@ impl Bystander {
     /// Stops asking, or goes on; it listens all the time.
     pub fn pause(&self, paused: bool) {
         self.shared.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// Asks for these VIPs once, now.
+    pub fn ask(&self, vips: impl IntoIterator<Item = IpAddr>) {
+        vips.into_iter().for_each(|vip| ask(&self.wire, self.addresses, vip));
     }
 
     /// Everything that was claimed since `since`.
