@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn what_did_not_change_is_not_asked_for_again_and_what_is_gone_is_forgotten() {
         let mut resolver = watching([7, 8]);
-        run(&mut resolver, 4, |_| Vec::new());
+        run(&mut resolver, 5, |_| Vec::new());
         assert_eq!(contradictions(&resolver).len(), 2);
         resolver.set(Instant::from_micros(5_000_000), [(vip(7), expected())].into());
         assert_eq!(contradictions(&resolver), [(vip(7), Contradiction::Silence)]);
