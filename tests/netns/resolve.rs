@@ -33,10 +33,11 @@ fn a_vip_that_its_owners_kernel_does_not_answer_for_is_told_by_the_next_node_and
         let status = stage.cluster.status("edge-a").unwrap();
         assert!(status.vips.iter().all(|one| one.note.is_none() && one.state == VipState::Held), "{status:?}");
 
-        // From here on the kernel answers for nothing (Linux, ip-sysctl: arp_ignore 8). A move has it asked for again.
+        // It comes back to a kernel that answers for nothing any more (Linux, ip-sysctl: arp_ignore 8).
+        stage.command(&owner, &["drain"]).unwrap();
+        std::thread::sleep(Duration::from_secs(3));
         set("8");
         let start = now();
-        stage.command(&owner, &["drain"]).unwrap();
         stage.command(&owner, &["resume"]).unwrap();
         let told = |status: &Snapshot| {
             note(status, vip)
