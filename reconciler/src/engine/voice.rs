@@ -24,8 +24,8 @@ const ASK_PATIENCE: Duration = Duration::from_millis(40);
 /// A VIP that a stranger has is asked for again after so long.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
-/// VIPs of other nodes that are asked for, a second: as unhurried as a refresh.
-const QUESTIONS: u32 = 10;
+/// VIPs of other nodes that are asked for, a second: what that adds to the frames at rest must not show.
+const QUESTIONS: u32 = 2;
 
 /// Frames to send, each on its interface.
 pub(super) type Frames = Vec<(InterfaceName, Frame)>;
