@@ -14,7 +14,7 @@ use rendezvip::lab::repository::STATUS;
 use rendezvip::lab::stage::Stage;
 
 use crate::in_a_patient_lab;
-use crate::stages::{NODES, PATIENCE, WEB, settle, web};
+use crate::stages::{NODES, PATIENCE, WEB, on, settle, web, within};
 
 fn pool(addresses: &str) -> String {
     format!("apiVersion: rendezvip/v1\nkind: VipPool\nmetadata: {{name: web}}\nspec: {{addresses: [{addresses}]}}\n")
@@ -165,7 +165,7 @@ fn a_strangers_commits_on_the_status_branch_are_kept_and_answered_at_a_measured_
             });
             told && files.keys().all(|path| !path.starts_with("note-"))
         };
-        let told = crate::stages::within(Duration::from_secs(60), || {
+        let told = within(Duration::from_secs(60), || {
             std::thread::sleep(Duration::from_millis(500));
             right(stage)
         });
@@ -196,6 +196,25 @@ fn resources(stage: &Stage, name: &str) -> (usize, usize) {
         // Its helpers have other arguments, or one thread.
         daemons.map(|path| (count(&path.join("task")), count(&path.join("fd")))).max().unwrap_or_default()
     })
+}
+
+/// 10 ms were enough to lose it: the node came back with nothing, and waited for git.
+#[test]
+fn a_node_that_ends_as_soon_as_it_serves_comes_back_to_what_it_served() {
+    in_a_patient_lab(|| {
+        let mut stage = Stage::new(&NODES, Layout::default(), &[("pools/web.yaml", WEB)]).unwrap();
+        stage.start_all().unwrap();
+        // The others take over within some milliseconds, so the node ends as soon as it began.
+        let vips = stage.vips();
+        assert!(within(PATIENCE, || !on(&stage, "edge-b", "eth0").is_disjoint(&vips)), "{}", stage.logs());
+        assert!(stage.cluster.stop_daemon("edge-b").unwrap().success(), "{}", stage.logs());
+        let config = stage.cluster.config("edge-b");
+        let bare = stage.cluster.repository.bare().display().to_string();
+        let file = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, file.replace(&bare, "/nowhere/vips.git")).unwrap();
+        stage.cluster.start("edge-b").unwrap();
+        settle(&mut stage);
+    });
 }
 
 #[test]
@@ -238,6 +257,7 @@ fn a_hanging_git_server_costs_the_vips_nothing_and_is_told_of() {
         let wider = WEB.replace("10.99.0.105", "10.99.0.106");
         stage.push("One more", &[("pools/web.yaml", &wider)], "edge-a").unwrap();
         let vip: IpAddr = "10.99.0.106".parse().unwrap();
+        stage.client.mark();
         let (pushed, late) = (now(), stage.late_beats());
         let live = stage.bystander.wait(Duration::from_secs(100), |who| who.contains_key(&vip));
         assert!(live.is_some(), "{}", stage.logs());

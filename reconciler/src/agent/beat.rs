@@ -27,6 +27,7 @@ use super::office::Message;
 use super::packet::PacketSocket;
 use super::recorder::Recorder;
 use super::state::State;
+use crate::digest::Digest;
 use crate::engine::Engine;
 use crate::engine::action::{Action, Note};
 use crate::engine::event::{Event, Limits, LocalInterface};
@@ -140,6 +141,8 @@ struct Host {
     resolved_at: BTreeMap<NodeName, Instant>,
     report_at: Instant,
     reported_at: Instant,
+    /// The generation in force that was reported last: what the disk has, or is about to have.
+    reported: Option<Digest>,
     dirty: bool,
     left: bool,
 }
@@ -610,8 +613,13 @@ impl Beat {
 
     fn report(&mut self, host: &mut Host) {
         let now = clock::now();
-        let due = (host.dirty && now >= host.report_at) || now.since(host.reported_at) >= REPORT_ANYWAY;
+        let in_force = self.engine.in_force().map(|generation| generation.digest());
+        // What begins to be served is kept on disk: a node that ends right after it comes back to it.
+        let due = in_force != host.reported
+            || (host.dirty && now >= host.report_at)
+            || now.since(host.reported_at) >= REPORT_ANYWAY;
         if due {
+            host.reported = in_force;
             host.dirty = false;
             host.report_at = now + REPORT_EVERY;
             host.reported_at = now;

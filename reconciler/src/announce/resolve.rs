@@ -64,7 +64,10 @@ pub struct Resolver {
     pause: Duration,
     free_at: Instant,
     watched: BTreeMap<Vip, Watch>,
-    deadlines: BTreeSet<(Instant, Vip)>,
+    /// When each is to be asked for. Whose time is over and who still waits stands first, as it became due.
+    questions: BTreeSet<(Instant, Vip)>,
+    /// Until when answers are awaited.
+    answers: BTreeSet<(Instant, Vip)>,
 }
 
 impl Resolver {
@@ -74,7 +77,8 @@ impl Resolver {
             pause: Duration::from_secs(1) / rate.max(1),
             free_at: Instant::ZERO,
             watched: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
+            questions: BTreeSet::new(),
+            answers: BTreeSet::new(),
         }
     }
 
@@ -90,7 +94,7 @@ impl Resolver {
             }
             self.forget(vip);
             let due = now + SETTLE;
-            self.deadlines.insert((due, vip));
+            self.questions.insert((due, vip));
             let watch = Watch {
                 expected,
                 due,
@@ -111,7 +115,8 @@ impl Resolver {
 
     fn forget(&mut self, vip: Vip) {
         if let Some(watch) = self.watched.remove(&vip) {
-            self.deadlines.remove(&(watch.due, vip));
+            let queue = if watch.awaiting { &mut self.answers } else { &mut self.questions };
+            queue.remove(&(watch.due, vip));
         }
     }
 
@@ -130,37 +135,46 @@ impl Resolver {
 
     /// What to ask for now, each on its interface.
     pub fn poll(&mut self, now: Instant) -> Vec<(InterfaceName, Vip)> {
-        let mut questions = Vec::new();
-        while let Some((due, vip)) = self.deadlines.first().copied()
-            && due <= now
+        while let Some(vip) = take_due(&mut self.answers, now) {
+            if let Some(watch) = self.watched.get_mut(&vip) {
+                watch.due = watch.judge(now);
+                self.questions.insert((watch.due, vip));
+            }
+        }
+        let mut asked = Vec::new();
+        while self.free_at <= now
+            && let Some(vip) = take_due(&mut self.questions, now)
         {
-            self.deadlines.pop_first();
-            let Some(watch) = self.watched.get_mut(&vip) else { continue };
-            watch.due = if watch.awaiting {
-                watch.judge(now)
-            } else if now < self.free_at {
-                // Its turn comes; in the order in which they became due.
-                self.free_at
-            } else {
+            if let Some(watch) = self.watched.get_mut(&vip) {
                 self.free_at = now + self.pause;
                 (watch.awaiting, watch.owner_answered, watch.other_answered) = (true, false, None);
-                questions.push((watch.expected.iface.clone(), vip));
-                now + PATIENCE
-            };
-            self.deadlines.insert((watch.due, vip));
+                watch.due = now + PATIENCE;
+                self.answers.insert((watch.due, vip));
+                asked.push((watch.expected.iface.clone(), vip));
+            }
         }
-        questions
+        asked
     }
 
     /// When to poll next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(due, _)| *due)
+        let question = self.questions.first().map(|(due, _)| (*due).max(self.free_at));
+        let answer = self.answers.first().map(|(until, _)| *until);
+        question.into_iter().chain(answer).min()
     }
 
     /// What the wire contradicts.
     pub fn contradictions(&self) -> impl Iterator<Item = (Vip, Contradiction)> + '_ {
         self.watched.iter().filter_map(|(vip, watch)| Some((*vip, watch.contradiction?)))
     }
+}
+
+/// The first of a queue, if its time has come.
+fn take_due(queue: &mut BTreeSet<(Instant, Vip)>, now: Instant) -> Option<Vip> {
+    if queue.first()?.0 > now {
+        return None;
+    }
+    queue.pop_first().map(|(_, vip)| vip)
 }
 
 impl Watch {
@@ -272,6 +286,16 @@ mod tests {
         assert_eq!(asked.len(), 100);
         assert!(asked.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 100), "{asked:?}");
         assert!(asked[99].0 <= 12_000, "{asked:?}");
+    }
+
+    #[test]
+    fn who_waits_for_a_turn_is_asked_for_in_the_order_of_becoming_due() {
+        let mut resolver = Resolver::new(1);
+        let set = |vips: &[u8]| -> BTreeMap<Vip, Expected> { vips.iter().map(|n| (vip(*n), expected())).collect() };
+        resolver.set(Instant::ZERO, set(&[8, 9]));
+        resolver.set(Instant::from_micros(500_000), set(&[7, 8, 9]));
+        let asked = run(&mut resolver, 10, |_| vec![(OWNER, Kind::Answered)]);
+        assert_eq!(asked, [(1_000, vip(8)), (2_000, vip(9)), (3_000, vip(7))]);
     }
 
     #[test]
