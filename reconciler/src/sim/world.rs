@@ -641,8 +641,9 @@ impl World {
         }
         let nodes = self.machines.len();
         let all = 0..nodes;
-        let calm = self.now.since(self.disturbed_at) > Duration::from_secs(4)
-            && self.machines.iter().all(|m| m.engine.is_some());
+        let quiet = |since: Instant| self.now.since(since) > Duration::from_secs(4);
+        // Who has just booted waits, and so do the others for it.
+        let calm = quiet(self.disturbed_at) && self.machines.iter().all(|m| m.engine.is_some() && quiet(m.up_since));
         self.disturbed_at = self.now;
         if !matches!(fault, Fault::KillHost { .. }) || !calm {
             self.checker.forget();

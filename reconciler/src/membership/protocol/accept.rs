@@ -42,8 +42,11 @@ impl Protocol {
             return Err(Refusal::NotOurs);
         }
         if let Some(disk) = &self.disk {
-            let same = view.sets() == disk || self.yields_to(view.sets()) || !self.keeps(Rule::OneSetsPerPhase);
-            if view.sets().phase < disk.phase || (view.sets().phase == disk.phase && !same) {
+            let sets = view.sets();
+            let same = || {
+                sets == disk || self.yields_to(sets) || self.is_outvoted_by(sets) || !self.keeps(Rule::OneSetsPerPhase)
+            };
+            if sets.phase < disk.phase || (sets.phase == disk.phase && !same()) {
                 return Err(Refusal::Phase);
             }
         }

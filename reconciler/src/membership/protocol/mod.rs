@@ -625,18 +625,10 @@ impl Protocol {
     /// A member without a lease that sees a higher view without itself lets its epoch grow too; and so does one that
     /// is named in a view which it can never accept, as that view would never settle.
     fn outlive_exclusion(&mut self) {
-        let outvoted = self.is_outvoted();
-        let never_mine = |view: &View| match outvoted {
-            true => Some(view.sets()) != self.disk.as_ref(),
-            // Somebody went over to sets that do not name this node, and could not leave this identity out.
-            false => !self.goodbye && !view.sets().contains(&self.me),
-        };
-        let mut of_peers = self.peers.values().filter_map(|peer| self.views.get(&peer.accepted?));
-        if of_peers.any(|view| view.has(&self.me, self.epoch) && never_mine(view)) {
+        // Sets that do not name this node: somebody went over to a later phase and could not leave this identity out.
+        let stranded = |view: &Arc<View>| !view.sets().contains(&self.me) && view.has(&self.me, self.epoch);
+        if !self.goodbye && self.peers.values().filter_map(|peer| self.views.get(&peer.accepted?)).any(stranded) {
             return self.new_life();
-        }
-        if outvoted {
-            return;
         }
         let Some(accepted) = &self.accepted else { return };
         if self.lease.is_some() || !accepted.has(&self.me, self.epoch) {

@@ -145,8 +145,11 @@ impl Protocol {
             let named = members.get(&name).is_some_and(|member| member.epoch >= epoch);
             let in_force = self.has_loaded(&name, &view.body().generation);
             let newest = self.loaded.first().is_some_and(|newest| self.has_loaded(&name, newest));
+            // Who has other sets cannot accept, unless it takes these because a majority has them.
             let apart =
-                self.peers.get(&name).and_then(|peer| peer.disk).zip(own).is_some_and(|(disk, own)| differs(disk, own));
+                self.peers.get(&name).and_then(|peer| peer.disk).zip(own).is_some_and(|(disk, own)| {
+                    differs(disk, own) && !(self.disk_tag == Some(own) && self.rules_out(disk))
+                });
             if named || apart || !self.is_there(now, &name) || !(in_force || (lost && newest)) {
                 continue;
             }
@@ -198,8 +201,10 @@ impl Protocol {
         let sets = view.sets();
         let live = || self.peers.iter().filter(|(_, peer)| peer.heard_at.is_some() && !self.is_silent(now, peer));
         // Straight to the highest phase that a live node has on disk.
-        let ahead =
-            live().filter_map(|(_, peer)| peer.sets.as_ref()).chain(self.disk.as_ref()).max_by_key(|sets| sets.phase);
+        let ahead = live()
+            .filter_map(|(_, peer)| peer.sets.as_ref())
+            .chain(self.disk.as_ref())
+            .max_by_key(|ahead| (ahead.phase, self.have_on_disk(sets, named(ahead))));
         if let Some(ahead) = ahead
             && ahead.phase > sets.phase
         {
@@ -232,8 +237,7 @@ impl Protocol {
     }
 
     /// Does a majority of the set of before have other sets on disk for the phase that this node has on its own? Then
-    /// no view of its sets can ever be established, and those of the others cannot be accepted here: it waits for a
-    /// later phase.
+    /// no view of its sets can ever be established: it waits for one of theirs.
     pub(super) fn is_outvoted(&self) -> bool {
         let (Some(mine), Some(own)) = (&self.disk, self.disk_tag) else { return false };
         let mut others = self.peers.values().filter_map(|peer| peer.disk).filter(|disk| differs(*disk, own));
@@ -265,6 +269,14 @@ impl Protocol {
             let decided = |tag: &(u64, [u8; 8])| all.iter().filter(|one| *one == tag).count() * 2 > all.len();
             in_phase && !all.iter().any(decided) && all.iter().max() == Some(&theirs)
         })
+    }
+
+    /// May this node take these sets in place of its own of the same odd phase, because a majority of the set of before has
+    /// them on disk? Its own never had a majority then and get none, so nothing was, or will be, built on them.
+    pub(super) fn is_outvoted_by(&self, sets: &Sets) -> bool {
+        let (Some(mine), Some(own)) = (&self.disk, self.disk_tag) else { return false };
+        let theirs = named(sets);
+        mine.next.is_some() && sets.current == mine.current && differs(own, theirs) && self.have_on_disk(mine, theirs)
     }
 
     fn have_on_disk(&self, mine: &Sets, disk: (u64, [u8; 8])) -> bool {
@@ -323,7 +335,8 @@ impl Protocol {
         let live = live(self);
         let peers = || live.iter().filter_map(|name| self.peers.get(name));
         let floor = self.disk.as_ref().map_or(0, |disk| disk.phase);
-        let offered = peers().any(|peer| peer.accepted.is_some() && peer.disk.is_some_and(|(phase, _)| phase >= floor));
+        let fits = |disk: (u64, [u8; 8])| disk.0 >= floor && !self.rules_out(disk);
+        let offered = peers().any(|peer| peer.accepted.is_some() && peer.disk.is_some_and(fits));
         if offered {
             return None;
         }
