@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::heartbeat::{Flags, Heartbeat, PeerReport, Says};
 use super::record::NodeRecord;
 use super::view::{Sets, ViewId};
@@ -14,7 +16,7 @@ use crate::name::NodeName;
 use crate::time::Instant;
 
 /// One peer, as heard.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Peer {
     /// The highest epoch heard; 0 before anything was.
     pub epoch: u64,
@@ -63,7 +65,7 @@ pub(super) struct Peer {
 }
 
 /// Why a peer gets a datagram at the end of this step.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Owed {
     /// It asked.
     pub answer: bool,

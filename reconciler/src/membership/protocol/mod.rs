@@ -88,8 +88,9 @@ pub enum Unheard {
     Stale,
 }
 
-/// The protocol of one node.
-#[derive(Debug)]
+/// The protocol of one node. A copy goes its own way, and what it serializes as is its whole state: a model checker tries
+/// everything that may come next, and tells states apart.
+#[derive(Debug, Clone, Serialize)]
 pub struct Protocol {
     me: NodeName,
     epoch: u64,
