@@ -213,7 +213,7 @@ impl Office {
                 tracing::warn!(revision, "a rewritten history is accepted by hand");
                 match self.source.accept_history(now, &revision) {
                     Ok(()) => Ok(format!("a history that holds {revision} is accepted")),
-                    Err(problem) => Err(problem.to_string()),
+                    Err(problem) => Err(problem.report()),
                 }
             }
             Order::Reload => {
@@ -364,6 +364,7 @@ impl Office {
                 tracing::warn!(%problem, "the last good state cannot be kept");
             }
         }
+        self.hear_peers(now, &report);
         let wall = Wall::from_millis(clock::realtime_ns(now) / 1_000_000);
         let report = Arc::new(report);
         let snapshot = self.snapshot(memory, wall, &report);
@@ -378,6 +379,22 @@ impl Office {
         memory.report = Some(report.clone());
         let moves = Arc::new(memory.moves.clone());
         self.desk.publish(Published { snapshot: Arc::new(snapshot), report, moves });
+    }
+
+    /// What the others have loaded, as their records say.
+    fn hear_peers(&mut self, now: Instant, report: &Report) {
+        let others = report.nodes.iter().filter(|(name, known)| known.state == MemberState::Alive && **name != self.me);
+        let loaded: Vec<(Revision, Digest)> = others
+            .filter_map(|(_, known)| {
+                let record = known.record.as_ref()?;
+                Some((record.revision.parse().ok()?, record.generation))
+            })
+            .collect();
+        let before = self.source.problem().cloned();
+        self.source.peers_name(now, loaded.iter().map(|(revision, digest)| (revision, *digest)));
+        if let Some(problem) = self.source.problem().filter(|problem| before.as_ref() != Some(problem)) {
+            tracing::error!(%problem, "a peer contradicts this node");
+        }
     }
 
     /// A rewritten history is accepted by a person on one node; the others, who refuse it, hear of it from that node's

