@@ -10,6 +10,8 @@ mod pipelines;
 mod plan;
 mod replay;
 mod schema;
+#[path = "../sections.rs"]
+mod sections;
 mod validate;
 
 use std::path::{Path, PathBuf};

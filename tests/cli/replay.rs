@@ -10,13 +10,13 @@ use tempfile::TempDir;
 use crate::run;
 
 /// The first life of a node of a simulated cluster.
-fn recording() -> Vec<u8> {
+pub fn recording() -> Vec<u8> {
     let options = Options { span: Duration::from_secs(20), record: Some(1), ..Options::default() };
     simulate(&options).recordings.remove(0)
 }
 
 /// The same, by an engine that let go of its lease where this one first has it.
-fn of_another_engine() -> Vec<u8> {
+pub fn of_another_engine() -> Vec<u8> {
     let whole = recording();
     let (mut reader, birthday) = Reader::open(&whole[..]).unwrap();
     let mut writer = Writer::begin(Vec::new(), &birthday).unwrap();

@@ -4,7 +4,6 @@
 
 mod directory;
 mod http;
-mod manual;
 mod port;
 mod signed;
 mod source;

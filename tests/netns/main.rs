@@ -12,6 +12,7 @@ mod alone;
 mod announce;
 mod battery;
 mod desk;
+mod errors;
 mod field;
 mod flows;
 mod frames;
@@ -23,6 +24,8 @@ mod namespace;
 mod replay;
 mod resolve;
 mod roles;
+#[path = "../sections.rs"]
+mod sections;
 mod sources;
 mod stages;
 mod story;

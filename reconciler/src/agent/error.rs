@@ -165,33 +165,13 @@ pub(crate) fn errno(error: &io::Error) -> i32 {
 mod tests {
     use super::*;
 
-    /// One error of each code, as the ports make them.
-    fn examples() -> [HostError; 10] {
-        let bind = io::Error::from_raw_os_error(libc::EADDRINUSE);
-        [
-            HostError::raw("open a packet socket on", "eth7", libc::ENODEV),
-            HostError::bind("0.0.0.0:7847", &bind),
-            HostError::admin("add the address", "10.99.0.100 on eth0", libc::EPERM),
-            HostError::raw("open a packet socket on", "eth0", libc::EPERM),
-            HostError::new(HostCode::NoNfTables, "open", "the gate", Some(libc::EOPNOTSUPP)),
-            HostError::new(HostCode::KernelTooOld, "hold a lease on", "Linux 5.10.0-30-amd64", None),
-            HostError::new(HostCode::Ipv6Disabled, "add the address", "fd99::100 on eth0", Some(libc::EACCES)),
-            HostError::new(HostCode::GateOwned, "open", "the gate (table rendezvip)", Some(libc::EPERM)),
-            HostError::new(HostCode::Keeper, "start", "the keeper", Some(libc::EAGAIN)),
-            HostError::admin("add the address", "10.99.0.100 on eth0", libc::EEXIST),
-        ]
-    }
-
+    /// The others are shown as a real host tells them (`tests/netns/errors.rs`).
     #[test]
-    fn the_manual_shows_each_error_as_it_is_told() {
+    fn the_manual_shows_what_a_kernel_without_nf_tables_would_say() {
+        let error = HostError::new(HostCode::NoNfTables, "open", "the gate", Some(libc::EOPNOTSUPP));
         let manual = include_str!("../../../docs/errors.md");
-        for error in examples() {
-            let code = error.code.code();
-            let start = manual.find(&format!("## {code}: ")).unwrap_or_else(|| panic!("no section {code}"));
-            let section = manual[start + 3..].split("\n## ").next().unwrap();
-            let told = format!("{error}\n  = help: {}\n", error.help());
-            assert!(section.contains(&told), "the section of {code} does not show:\n{told}");
-        }
+        let told = format!("{error}\n  = help: {}\n", error.help());
+        assert!(manual.contains(&told), "the manual does not show:\n{told}");
     }
 
     #[test]

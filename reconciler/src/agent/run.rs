@@ -80,8 +80,8 @@ impl fmt::Display for CannotRun {
                 writeln!(f, "{it}")?;
                 it.help.as_ref().map_or(Ok(()), |help| writeln!(f, "  = help: {help}"))
             }),
-            Self::Host(error) => write!(f, "{error}"),
-            Self::Problem(problem) => write!(f, "error[{}]: {}", problem.code.as_str(), problem.message),
+            Self::Host(error) => write!(f, "{error}\n  = help: {}", error.help()),
+            Self::Problem(problem) => f.write_str(&problem.report()),
             Self::Told(text) => f.write_str(text),
         }
     }

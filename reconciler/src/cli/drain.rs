@@ -18,8 +18,8 @@ use crate::status::snapshot::Snapshot;
 
 /// Give this node's VIPs to others, and take nothing new until `resume`
 ///
-/// Clients notice nothing: the others take over before this node lets go. A VIP that nobody else can have stays. A
-/// restart ends a drain; `cordon: true` in the repository outlives it.
+/// Clients notice nothing: the others take over before this node lets go. A VIP that nobody else can have is nobody's
+/// then: `rendezvip plan` and `why` tell before. A restart ends a drain; `cordon: true` in the repository outlives it.
 #[derive(Debug, Args)]
 pub struct Drain {
     #[command(flatten)]
@@ -70,7 +70,8 @@ fn wait(node: &Node, limit: Duration) -> Result<(), Failure> {
         }
         if clock::now().since(start) >= limit {
             let message = format!("{} still holds {held} VIPs after {}", snapshot.node, written(limit));
-            let help = "`rendezvip why VIP` says why nobody else can have one; `rendezvip resume` takes the order back";
+            let help =
+                "the drain goes on: `rendezvip status` shows what is held; `rendezvip resume` takes the order back";
             return Err(Failure::new("RV0612", message, help));
         }
         std::thread::sleep(PAUSE);

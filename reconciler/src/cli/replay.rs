@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::terminal;
 use crate::engine::recording::{Birthday, Decided, Ending, FORMAT, Unreadable};
 use crate::engine::replay::{Next, Played, Player};
 use crate::name::NodeName;
@@ -56,18 +57,12 @@ pub fn run(path: &Path, explain: bool, json: bool) -> Exit {
         }
     };
     let (found, failure) = play(path, &mut player, explain);
-    if json {
-        match serde_json::to_string_pretty(&found) {
-            Ok(text) => println!("{text}"),
-            Err(error) => eprintln!("error[RV0661]: the result cannot be written: {error}"),
-        }
-    } else {
-        print!("{}", human(&found));
-    }
-    if let Some(failure) = &failure {
+    let text = if json { serde_json::to_string_pretty(&found).unwrap_or_default() + "\n" } else { human(&found) };
+    let written = terminal::hand_over(&text);
+    for failure in failure.iter().chain(written.as_ref().err()) {
         eprintln!("{failure}");
     }
-    if found.same && failure.is_none() { Exit::Fine } else { Exit::Bad }
+    if found.same && failure.is_none() && written.is_ok() { Exit::Fine } else { Exit::Bad }
 }
 
 /// Plays up to the end, to the first difference or to where the file cannot be read on.

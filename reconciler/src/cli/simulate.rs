@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::exit::Exit;
-use super::replay;
+use super::{replay, terminal};
 use crate::digest::Digest;
 use crate::manifest::desired::Profile;
 use crate::sim::{Faults, Options, Outage, Report, run as simulate};
@@ -200,15 +200,13 @@ pub fn run(args: &Simulate) -> Exit {
         trace: report.trace,
         speedup: (report.span.as_micros() / took) as u64,
     };
-    match args.format {
-        Format::Json => match serde_json::to_string_pretty(&found) {
-            Ok(text) => println!("{text}"),
-            Err(error) => {
-                eprintln!("error[RV0661]: the result cannot be written: {error}");
-                return Exit::Bad;
-            }
-        },
-        Format::Human => print!("{}", human(args, &report, &found)),
+    let text = match args.format {
+        Format::Json => serde_json::to_string_pretty(&found).unwrap_or_default() + "\n",
+        Format::Human => human(args, &report, &found),
+    };
+    if let Err(failure) = terminal::hand_over(&text) {
+        eprintln!("{failure}");
+        return Exit::Bad;
     }
     if report.is_clean() { Exit::Fine } else { Exit::Bad }
 }

@@ -67,7 +67,7 @@ pub struct Denied {
 impl Denied {
     /// Finds the reason; `read` gives a setting below /proc/sys.
     fn diagnose(errno: Errno, read: impl Fn(&str) -> Option<String>) -> Self {
-        /// Setting, value that denies, what it is called, what allows it.
+        /// Setting, value that denies, what it is called, what allows it. The last one alone is told as ENOSPC.
         const REASONS: [(&str, &str, &str, &str); 3] = [
             (
                 "kernel/apparmor_restrict_unprivileged_userns",
@@ -88,7 +88,9 @@ impl Denied {
                 "sudo sysctl -w user.max_user_namespaces=10000",
             ),
         ];
-        let found = REASONS.iter().find(|(name, denies, ..)| read(name).is_some_and(|value| value.trim() == *denies));
+        let [rights @ .., number] = &REASONS;
+        let reasons = if errno == Errno::ENOSPC { std::slice::from_ref(number) } else { rights };
+        let found = reasons.iter().find(|(name, denies, ..)| read(name).is_some_and(|value| value.trim() == *denies));
         Self { setting: found.map(|found| found.2), remedy: found.map(|found| found.3), errno }
     }
 }
@@ -393,6 +395,13 @@ mod tests {
           = kernel.apparmor_restrict_unprivileged_userns = 1 (the default of Ubuntu since 24.04)
           = help: run it as root, which changes nothing outside the lab: sudo rendezvip lab
           = help: or allow it to everybody until the next boot: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0
+        ");
+        let both = |name: &str| Some(if name.starts_with("user/") { "0\n" } else { "1\n" }.to_owned());
+        insta::assert_snapshot!(LabError::Denied(Denied::diagnose(Errno::ENOSPC, both)), @r"
+        error[RV0380]: this host lets no user but root make the namespaces that the lab lives in
+          = user.max_user_namespaces = 0
+          = help: run it as root, which changes nothing outside the lab: sudo rendezvip lab
+          = help: or allow it to everybody until the next boot: sudo sysctl -w user.max_user_namespaces=10000
         ");
         insta::assert_snapshot!(LabError::Denied(Denied::diagnose(Errno::EPERM, |_| None)), @r"
         error[RV0380]: this host lets no user but root make the namespaces that the lab lives in

@@ -53,6 +53,8 @@ pub struct Facts {
     pub clock: Clock,
     /// Interfaces that may carry VIPs.
     pub interfaces: Seen<Vec<Interface>>,
+    /// Interfaces that the node's own file allows and that do not exist.
+    pub absent: Vec<String>,
     /// Files that the daemon needs, and how they are.
     pub files: Vec<KeptFile>,
     /// Where the state lies.
@@ -239,6 +241,12 @@ pub fn desired(file: &AgentFile) -> Option<Desired> {
         Source::Directory(path) => directory::read(path).load().desired,
         Source::Git(_) => None,
     }
+}
+
+/// The interfaces that the node's own file allows and that do not exist.
+pub fn absent(file: &AgentFile) -> Vec<String> {
+    let allowed = file.allow.interfaces.iter().flatten().map(ToString::to_string);
+    allowed.filter(|name| !Path::new("/sys/class/net").join(name).exists()).collect()
 }
 
 /// The interfaces that may carry VIPs.

@@ -314,6 +314,11 @@ pub(super) fn describe(remote: &Remote, error: &git2::Error, otherwise: Code) ->
         (_, ErrorClass::Http) if lower.contains("401") || lower.contains("403") => Code::NotAuthorized,
         (_, ErrorClass::Ssl) if lower.contains("certificate") => Code::ServerNotTrusted,
         _ if lower.contains("timed out") || lower.contains("timeout") => Code::TimedOut,
+        // What OpenSSL makes of a read that timed out.
+        _ if lower.contains("temporarily unavailable") => {
+            let seconds = SILENCE_MS / 1000;
+            return Problem::new(Code::TimedOut, format!("{} said nothing for {seconds} s", shown(&remote.url)));
+        }
         _ => otherwise,
     };
     Problem::new(code, format!("{}: {text}", shown(&remote.url)))

@@ -177,6 +177,11 @@ pub fn judge(facts: &Facts, fits: &Fits) -> Vec<Finding> {
             }
         }
     }
+    if !facts.absent.is_empty() {
+        let message =
+            format!("`allow.interfaces` names {}, and this host has none of that name", facts.absent.join(", "));
+        all.mend("interfaces", HostCode::InterfaceMissing.code(), message, HostCode::InterfaceMissing.help());
+    }
     peers(&mut all, facts);
     for one in &facts.files {
         file(&mut all, one);

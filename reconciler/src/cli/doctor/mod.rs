@@ -123,6 +123,7 @@ fn look(
         pulse,
         clock,
         interfaces: host::interfaces(file),
+        absent: file.map(host::absent).unwrap_or_default(),
         files: file.map(host::files).unwrap_or_default(),
         state: file.map(host::state).unwrap_or_else(|| host::State { path: String::new(), volatile: None }),
         port: file.filter(|_| !runs).map(host::port),

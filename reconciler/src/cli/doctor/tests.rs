@@ -33,6 +33,7 @@ fn fit() -> Facts {
             arp_ignore: 1,
             ..Interface::default()
         }]),
+        absent: Vec::new(),
         files: vec![KeptFile {
             field: "gossip.keyFile",
             path: "/etc/rendezvip/gossip.key".to_owned(),
@@ -86,6 +87,7 @@ fn unfit() -> Facts {
                 ..Interface::default()
             },
         ]),
+        absent: vec!["eth7".to_owned()],
         files: vec![
             KeptFile { field: "gossip.keyFile", path: "/etc/k".to_owned(), secret: true, mode: Mode::Is(0o644) },
             KeptFile {
