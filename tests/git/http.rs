@@ -159,7 +159,11 @@ fn credentials_come_from_a_file_and_a_refusal_has_its_code() {
 }
 
 /// Takes TLS off whatever comes to the port that is returned, and passes it on to `port`, both on this host.
-fn wrap(acceptor: SslAcceptor, port: u16) -> u16 {
+pub fn wrap(certificate: &X509, key: &PKey<Private>, port: u16) -> u16 {
+    let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls()).unwrap();
+    acceptor.set_private_key(key).unwrap();
+    acceptor.set_certificate(certificate).unwrap();
+    let acceptor = acceptor.build();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let outside = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -190,8 +194,8 @@ fn pass(from: &mut impl Read, to: &mut impl Write) -> bool {
     }
 }
 
-/// A certificate for 127.0.0.1 that vouches for itself, and its key.
-fn certificate() -> (X509, PKey<Private>) {
+/// A certificate for 127.0.0.1 and `git.lab` that vouches for itself, and its key.
+pub fn certificate() -> (X509, PKey<Private>) {
     let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
     let mut name = X509NameBuilder::new().unwrap();
     name.append_entry_by_text("CN", "git.lab").unwrap();
@@ -206,7 +210,7 @@ fn certificate() -> (X509, PKey<Private>) {
     builder.set_not_after(&Asn1Time::days_from_now(2).unwrap()).unwrap();
     builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
     let context = builder.x509v3_context(None, None);
-    let address = SubjectAlternativeName::new().ip("127.0.0.1").build(&context).unwrap();
+    let address = SubjectAlternativeName::new().ip("127.0.0.1").dns("git.lab").build(&context).unwrap();
     builder.append_extension(address).unwrap();
     builder.sign(&key, MessageDigest::sha256()).unwrap();
     (builder.build(), key)
@@ -218,10 +222,7 @@ fn an_authority_of_ones_own_is_trusted_by_its_file_and_not_without() {
     let inside = serve(repository.dir.path(), false);
     let port: u16 = inside.trim_start_matches("http://127.0.0.1:").split('/').next().unwrap().parse().unwrap();
     let (certificate, key) = certificate();
-    let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls()).unwrap();
-    acceptor.set_private_key(&key).unwrap();
-    acceptor.set_certificate(&certificate).unwrap();
-    let url = format!("https://127.0.0.1:{}/bare.git", wrap(acceptor.build(), port));
+    let url = format!("https://127.0.0.1:{}/bare.git", wrap(&certificate, &key, port));
     match Port::new(&url).pull(None, None, None) {
         Seen::Failed(problem) => assert_eq!(problem.code, Code::ServerNotTrusted, "{problem}"),
         other => panic!("{other:?}"),

@@ -5,6 +5,8 @@
 mod directory;
 mod http;
 mod port;
+mod proxy;
 mod signed;
 mod source;
+mod ssh;
 mod status;

@@ -103,7 +103,14 @@ pub fn git(dir: &Path, args: &[&str]) -> String {
 }
 
 pub fn remote(url: &str) -> Remote {
-    Remote { url: url.to_owned(), ssh_key_file: None, known_hosts_file: None, credentials_file: None, ca_file: None }
+    Remote {
+        url: url.to_owned(),
+        ssh_key_file: None,
+        known_hosts_file: None,
+        credentials_file: None,
+        ca_file: None,
+        proxy: None,
+    }
 }
 
 /// A port whose outcomes are waited for.
@@ -148,9 +155,14 @@ impl Port {
     }
 
     pub fn pull(&self, known: Option<CommitHash>, activated: Option<CommitHash>, accepted: Option<&str>) -> Seen {
-        assert!(self.port.pull(Attempt { id: 7, known, activated, accepted: accepted.map(str::to_owned) }));
+        self.attempt(Attempt { id: 7, known, activated, accepted: accepted.map(str::to_owned) })
+    }
+
+    pub fn attempt(&self, attempt: Attempt) -> Seen {
+        let asked = attempt.id;
+        assert!(self.port.pull(attempt));
         match self.next() {
-            Outcome::Pulled(7, seen) => seen,
+            Outcome::Pulled(id, seen) if id == asked => seen,
             other => panic!("{other:?}"),
         }
     }

@@ -3,18 +3,20 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use rendezvip::agent::git::protocol::{Author, Rule, Signers};
 use rendezvip::agent::git::{GitConfig, Outcome, StatusTarget};
 use rendezvip::revision::{CommitHash, Revision};
-use rendezvip::source::Seen;
 use rendezvip::source::problem::Code;
+use rendezvip::source::{Config, Seen, Source};
 use rendezvip::status::scribe::Written;
+use rendezvip::time::Instant;
 
 use crate::port::{Port, Repository, git, snapshot};
 
 /// A key of somebody, as ssh-keygen makes it.
-fn key(repository: &Repository, who: &str) -> PathBuf {
+pub fn key(repository: &Repository, who: &str) -> PathBuf {
     let path = repository.dir.path().join(who);
     let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", who, "-f"]).arg(&path).status();
     assert!(made.expect("ssh-keygen runs").success());
@@ -22,7 +24,7 @@ fn key(repository: &Repository, who: &str) -> PathBuf {
 }
 
 /// The file that lets these people sign.
-fn allow(repository: &Repository, who: &[&str]) -> PathBuf {
+pub fn allow(repository: &Repository, who: &[&str]) -> PathBuf {
     let path = repository.dir.path().join("allowed_signers");
     let line = |who: &&str| {
         let public = fs::read_to_string(repository.dir.path().join(format!("{who}.pub"))).unwrap();
@@ -33,7 +35,7 @@ fn allow(repository: &Repository, who: &[&str]) -> PathBuf {
 }
 
 /// A commit on `main` that somebody signed.
-fn signed(repository: &Repository, who: &str) -> CommitHash {
+pub fn signed(repository: &Repository, who: &str) -> CommitHash {
     let key = repository.dir.path().join(who).display().to_string();
     let settings = ["-c", "gpg.format=ssh", "-c", &format!("user.signingkey={key}")];
     git(&repository.work(), &[&settings[..], &["commit", "-q", "-S", "--allow-empty", "-m", "signed"]].concat());
@@ -63,6 +65,46 @@ fn judged(seen: Seen) -> (CommitHash, Result<usize, String>) {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// Makes the next commit ask for one more address.
+fn change(repository: &Repository, address: &str) {
+    let pool =
+        format!("apiVersion: rendezvip/v1\nkind: VipPool\nmetadata: {{name: db}}\nspec: {{addresses: [{address}]}}\n");
+    fs::write(repository.work().join("db.yaml"), pool).unwrap();
+    git(&repository.work(), &["add", "db.yaml"]);
+}
+
+/// Alice's commit, at which the repository stands, runs; what Mallory makes of it is refused, and named; Alice's next one runs.
+pub fn the_last_good_state_stays(repository: &Repository, port: &Port) {
+    let mut now = Instant::from_micros(1);
+    let mut source = Source::new(Config::git(Duration::from_secs(1)), 1, None, now);
+    let mut look = |source: &mut Source| {
+        now = now + Duration::from_secs(2);
+        let attempt = source.poll(now).expect("a look is due");
+        let seen = port.attempt(attempt.clone());
+        let load = source.observe(now, attempt.id, seen);
+        load.map(|load| source.activated(load.desired.digest).expect("it is new").commit().unwrap())
+    };
+    let good = repository.head("main");
+    assert_eq!(look(&mut source), Some(good));
+    change(repository, "10.99.0.102");
+    let strange = signed(repository, "mallory");
+    assert_eq!(look(&mut source), None);
+    assert_eq!(source.running().unwrap().commit(), Some(good));
+    assert_eq!(source.attempted().unwrap().commit(), Some(strange));
+    let problem = source.problem().unwrap();
+    assert_eq!(problem.code, Code::NotVerified);
+    let names = format!("commit {} is not trusted", &strange.to_string()[..12]);
+    assert!(
+        problem.message.starts_with(&names) && problem.message.ends_with("is not in the allowed signers file"),
+        "{problem}"
+    );
+    assert_eq!(look(&mut source), None, "a second look is no other");
+    change(repository, "10.99.0.103");
+    let better = signed(repository, "alice");
+    assert_eq!(look(&mut source), Some(better));
+    assert_eq!(source.problem().map(|problem| problem.code), None);
 }
 
 #[test]

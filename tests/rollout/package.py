@@ -3,6 +3,7 @@
 In: the root to lay an overlay on, two versions of the package. Out: what was seen, in a line. No systemd runs here.
 """
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -24,7 +25,7 @@ TRY = [
     ("has examples that are right", "for one in /usr/share/doc/rendezvip/examples/*/; do rendezvip validate $one; done"),
     ("brings a node's file that is right", "rendezvip validate --agent /etc/rendezvip/node.yaml"),
     ("brings a unit without a fault", "test -z \"$(systemd-analyze verify --man=no rendezvip.service 2>&1)\""),
-    ("brings a unit that takes away what it can", "systemd-analyze security --offline=true --threshold=30 rendezvip.service >/dev/null"),
+    ("brings a unit that takes away what it can", "systemd-analyze security --offline=true --threshold=30 rendezvip.service"),
     ("makes its user", "test \"$(getent passwd rendezvip | cut -d: -f7)\" = /usr/sbin/nologin"),
     ("is upgraded, and keeps a file that was changed", "echo '# mine' >> /etc/rendezvip/node.yaml && apt-get -qq install /package/new.deb && "
                                                        "tail -1 /etc/rendezvip/node.yaml | grep -qx '# mine'"),
@@ -49,13 +50,31 @@ def check(lower: Path, folder: Path, old: Path, new: Path) -> str:
     shutil.copy(old, root / "package/old.deb")
     shutil.copy(new, root / "package/new.deb")
     before = _run(root, "looks", LOOK)
-    for what, script in TRY:
-        _run(root, what, script)
+    said = "".join(_run(root, what, script) for what, script in TRY)
+    exposure = re.search(r"exposure level for rendezvip\.service: ([0-9.]+)", said)[1]
     after = _run(root, "looks", LOOK)
     left = sorted(set(after.splitlines()) ^ set(before.splitlines()))
     assert not left, "the package left something behind, or took something away:\n" + "\n".join(left)
     subprocess.run(["umount", "--recursive", place], check=True)
-    return "the package " + ", ".join(what for what, _ in TRY if what.startswith(("installs", "is "))) + ": nothing of it is left"
+    steps = ", ".join(what for what, _ in TRY if what.startswith(("installs", "is ")))
+    return (f"the package {steps}: nothing of it is left; `systemd-analyze verify` finds nothing in its unit, "
+            f"`systemd-analyze security` says {exposure}, where 3.0 is allowed")
+
+
+def broken(package: Path, folder: Path) -> Path:
+    """A newer version of a package whose daemon ends as soon as it starts, and whose other commands work."""
+    tree = folder / "broken"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
+    control = tree / "DEBIAN/control"
+    control.write_text(re.sub(r"^Version: .*$", r"\g<0>+broken", control.read_text(), flags=re.M))
+    program = tree / "usr/bin/rendezvip"
+    (tree / "usr/lib/rendezvip").mkdir(parents=True)
+    program.rename(tree / "usr/lib/rendezvip/rendezvip")
+    program.write_text('#!/bin/sh\n[ "$1" = run ] && exit 1\nexec /usr/lib/rendezvip/rendezvip "$@"\n')
+    program.chmod(0o755)
+    made = folder / "broken.deb"
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", "-Zgzip", "-z1", tree, made], check=True, stdout=subprocess.DEVNULL)
+    return made
 
 
 def _run(root, what, script):

@@ -39,11 +39,11 @@ class Tutorial:
         """Types it; the test ends where one fails. What the commands said comes back."""
         return "".join(self.type(command) for command in self.commands(number))
 
-    def type(self, command: str) -> str:
-        """One command, as a reader types it."""
+    def type(self, command: str, right: bool = True) -> str:
+        """One command, as a reader types it; the test ends where it fails and is right, or does not and is not."""
         print(f"  $ {command}", flush=True)
         done = subprocess.run(["bash", "-c", command], cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        if done.returncode != 0:
+        if (done.returncode == 0) is not right:
             raise SystemExit(f"`{command}` ended with {done.returncode}:\n{done.stdout[-8000:]}")
         return done.stdout

@@ -99,6 +99,7 @@ impl GitSource {
 
 /// Where the status goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
 pub enum StatusTarget {
     /// A branch.
     Git {
@@ -133,6 +134,7 @@ impl GitConfig {
                         known_hosts_file: Some(git.known_hosts_file.clone()),
                         credentials_file: git.credentials_file.clone(),
                         ca_file: git.ca_file.clone(),
+                        proxy: git.proxy.clone(),
                     },
                     branch: git.tag.clone().unwrap_or_else(|| git.branch.clone()),
                     is_tag: git.tag.is_some(),
@@ -155,6 +157,7 @@ impl GitConfig {
                 known_hosts_file,
                 credentials_file,
                 ca_file,
+                proxy,
                 author,
                 signing_key_file,
             } => StatusTarget::Git {
@@ -164,6 +167,7 @@ impl GitConfig {
                     known_hosts_file: Some(known_hosts_file.clone()),
                     credentials_file: credentials_file.clone(),
                     ca_file: ca_file.clone(),
+                    proxy: proxy.clone(),
                 },
                 branch: branch.clone(),
                 author: author.as_ref().map_or_else(
@@ -398,6 +402,7 @@ impl Worker {
                     known_hosts_file: None,
                     credentials_file: None,
                     ca_file: None,
+                    proxy: None,
                 };
                 self.ask("status", &nowhere, job)
             }

@@ -87,6 +87,8 @@ pub struct GitSource {
     pub credentials_file: Option<PathBuf>,
     /// For https: certificate authorities, instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// For https: the proxy; `None` is what the environment says.
+    pub proxy: Option<String>,
     /// Which commits count.
     pub verify: Verify,
     /// Where a forge says that something was pushed; nowhere by default.
@@ -136,6 +138,7 @@ pub struct Author {
 
 /// `status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a process has one")]
 pub enum StatusTarget {
     /// A branch.
     Git {
@@ -151,6 +154,8 @@ pub enum StatusTarget {
         credentials_file: Option<PathBuf>,
         /// For https; the source's by default.
         ca_file: Option<PathBuf>,
+        /// For https; the source's by default.
+        proxy: Option<String>,
         /// Whose name commits bear; the node's by default.
         author: Option<Author>,
         /// An ssh key that signs commits; they are not signed by default.
@@ -453,6 +458,23 @@ fn url(r: &mut Reader<'_>, node: &Node) -> Option<String> {
     None
 }
 
+/// A proxy that needs a password is named by the environment, which not everybody may read as this file.
+fn proxy(r: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Option<String>> {
+    let Some(node) = fields.get("proxy").filter(|node| !is_null(node)) else { return Some(None) };
+    let text = r.text(node, "proxy")?;
+    let place = text.strip_prefix("http://").or(text.strip_prefix("https://"));
+    let place = place.map(|place| place.strip_suffix('/').unwrap_or(place));
+    if place.is_some_and(|place| {
+        !place.is_empty() && !place.contains(['/', '@', '?', '#']) && !place.contains(char::is_whitespace)
+    }) {
+        return Some(Some(text.to_owned()));
+    }
+    let message = format!("proxy cannot be {}", quoted(&without_credentials(text)));
+    let help = "write http://host:port; user and password only in the environment, as `https_proxy`";
+    r.error(Code::BadUrl, node.span, message, help);
+    None
+}
+
 fn source(r: &mut Reader<'_>, node: &Node) -> Option<Source> {
     let fields = r.mapping(node, "source", &["git", "directory"])?;
     match (fields.get("git"), fields.get("directory")) {
@@ -482,6 +504,7 @@ fn git_source(r: &mut Reader<'_>, node: &Node) -> Option<GitSource> {
         "knownHostsFile",
         "credentialsFile",
         "caFile",
+        "proxy",
         "verify",
         "webhook",
     ];
@@ -505,6 +528,7 @@ fn git_source(r: &mut Reader<'_>, node: &Node) -> Option<GitSource> {
     let known_hosts_file = path_or(r, &fields, "knownHostsFile", "/etc/rendezvip/known_hosts");
     let credentials_file = optional_path(r, &fields, "credentialsFile");
     let ca_file = optional_path(r, &fields, "caFile");
+    let proxy = proxy(r, &fields);
     let verify = match fields.get("verify") {
         Some(node) => verify(r, node),
         None => Some(Verify::default()),
@@ -520,6 +544,7 @@ fn git_source(r: &mut Reader<'_>, node: &Node) -> Option<GitSource> {
         known_hosts_file: known_hosts_file?,
         credentials_file: credentials_file?,
         ca_file: ca_file?,
+        proxy: proxy?,
         verify: verify?,
         webhook: webhook?,
     })
@@ -628,6 +653,7 @@ fn status(r: &mut Reader<'_>, node: Option<&Node>, source: Option<&Source>) -> O
             known_hosts_file: git.known_hosts_file.clone(),
             credentials_file: git.credentials_file.clone(),
             ca_file: git.ca_file.clone(),
+            proxy: git.proxy.clone(),
             author: None,
             signing_key_file: None,
         }));
@@ -648,8 +674,17 @@ fn status(r: &mut Reader<'_>, node: Option<&Node>, source: Option<&Source>) -> O
             return None;
         }
     };
-    let known =
-        ["url", "branch", "sshKeyFile", "knownHostsFile", "credentialsFile", "caFile", "author", "signingKeyFile"];
+    let known = [
+        "url",
+        "branch",
+        "sshKeyFile",
+        "knownHostsFile",
+        "credentialsFile",
+        "caFile",
+        "proxy",
+        "author",
+        "signingKeyFile",
+    ];
     let fields = r.mapping(git, "status.git", &known)?;
     let author = match fields.get("author") {
         Some(node) => author(r, node).map(Some),
@@ -685,6 +720,10 @@ fn status(r: &mut Reader<'_>, node: Option<&Node>, source: Option<&Source>) -> O
     };
     let credentials_file = lent("credentialsFile", from_source.and_then(|git| git.credentials_file.as_ref()));
     let ca_file = lent("caFile", from_source.and_then(|git| git.ca_file.as_ref()));
+    let proxy = match fields.get("proxy") {
+        Some(_) => proxy(r, &fields),
+        None => Some(from_source.and_then(|git| git.proxy.clone())),
+    };
     let target = StatusTarget::Git {
         url: url?,
         branch: branch?,
@@ -692,6 +731,7 @@ fn status(r: &mut Reader<'_>, node: Option<&Node>, source: Option<&Source>) -> O
         known_hosts_file: known_hosts_file?,
         credentials_file: credentials_file?,
         ca_file: ca_file?,
+        proxy: proxy?,
         author: author?,
         signing_key_file: signing_key_file?,
     };
@@ -977,6 +1017,7 @@ mod tests {
                 known_hosts_file: "/etc/rendezvip/known_hosts".into(),
                 credentials_file: None,
                 ca_file: None,
+                proxy: None,
                 author: None,
                 signing_key_file: None,
             })

@@ -467,6 +467,9 @@ pub struct GitSpec {
     /// For https: certificate authorities, instead of the system's.
     #[schemars(extend("default" = null))]
     pub ca_file: Option<AbsolutePath>,
+    /// For https: a proxy; what the environment says by default.
+    #[schemars(regex(pattern = r"^https?://[^/@?#\s]+/?$"))]
+    pub proxy: Option<String>,
     /// Which commits count.
     pub verify: Option<VerifySpec>,
     /// Where a forge says that something was pushed; nowhere by default.
@@ -537,6 +540,9 @@ pub struct StatusGitSpec {
     pub credentials_file: Option<AbsolutePath>,
     /// The source's by default.
     pub ca_file: Option<AbsolutePath>,
+    /// The source's by default.
+    #[schemars(regex(pattern = r"^https?://[^/@?#\s]+/?$"))]
+    pub proxy: Option<String>,
     /// Whose name commits bear; the node's by default.
     pub author: Option<AuthorSpec>,
     /// An Ed25519 key of ssh, without a passphrase, that signs commits.

@@ -187,7 +187,7 @@ pub(super) fn fetch(
     let head = {
         let callbacks = callbacks(remote)?;
         let connection = connection
-            .connect_auth(Direction::Fetch, Some(callbacks), Some(proxy()))
+            .connect_auth(Direction::Fetch, Some(callbacks), Some(proxy(remote)))
             .map_err(|error| describe(remote, &error, Code::FetchFailed))?;
         let heads = connection.list().map_err(|error| describe(remote, &error, Code::FetchFailed))?;
         let at = |name: &str| heads.iter().find(|head| head.name() == name).map(git2::RemoteHead::oid);
@@ -205,7 +205,7 @@ pub(super) fn fetch(
     }
     let mut options = FetchOptions::new();
     options.remote_callbacks(callbacks(remote)?);
-    options.proxy_options(proxy());
+    options.proxy_options(proxy(remote));
     options.download_tags(git2::AutotagOption::None);
     options.update_fetchhead(false);
     let refspec = format!("+{wanted}:{reference}");
@@ -220,9 +220,13 @@ fn forget_lock(repository: &Repository, reference: &str) {
     let _ = std::fs::remove_file(repository.path().join(format!("{reference}.lock")));
 }
 
-fn proxy() -> ProxyOptions<'static> {
+/// The one that the node names, else the environment's `https_proxy` and `no_proxy`.
+pub(super) fn proxy(remote: &Remote) -> ProxyOptions<'_> {
     let mut options = ProxyOptions::new();
-    options.auto();
+    match &remote.proxy {
+        Some(url) => options.url(url),
+        None => options.auto(),
+    };
     options
 }
 
@@ -261,7 +265,10 @@ pub(super) fn callbacks<'a>(remote: &Remote) -> Result<RemoteCallbacks<'a>, Prob
             let (user, password) = line.split_once(':').unwrap_or((user, line));
             return Cred::userpass_plaintext(user, password);
         }
-        Err(refusal("the server refused the credentials"))
+        match &given.ssh_key_file {
+            Some(key) if tried.0 => Err(refusal(&format!("the server refused the key {}", key.display()))),
+            _ => Err(refusal("the server refused the credentials")),
+        }
     });
     // libgit2 and libssh2 check by themselves, against the system's authorities and `~/.ssh/known_hosts` (the
     // parent has set HOME so that this is the node's file); passing on keeps their verdict.
@@ -303,9 +310,11 @@ pub(super) fn shown(url: &str) -> String {
 
 /// What went wrong between us and a server, with the code that says whose turn it is.
 pub(super) fn describe(remote: &Remote, error: &git2::Error, otherwise: Code) -> Problem {
-    let text = error.message().trim_end_matches('.');
+    let text = error.message().trim_end().trim_end_matches('.');
     let lower = text.to_ascii_lowercase();
     let code = match (error.code(), error.class()) {
+        // What a proxy says is not the server's word.
+        _ if lower.starts_with("proxy") => otherwise,
         (ErrorCode::Auth, _) => Code::NotAuthorized,
         (ErrorCode::Certificate, _) => Code::ServerNotTrusted,
         (ErrorCode::Timeout, _) => Code::TimedOut,
@@ -321,7 +330,11 @@ pub(super) fn describe(remote: &Remote, error: &git2::Error, otherwise: Code) ->
         }
         _ => otherwise,
     };
-    Problem::new(code, format!("{}: {text}", shown(&remote.url)))
+    let way = match &remote.proxy {
+        Some(proxy) if remote.url.starts_with("https://") => format!(" by way of the proxy {proxy}"),
+        _ => String::new(),
+    };
+    Problem::new(code, format!("{}{way}: {text}", shown(&remote.url)))
 }
 
 /// The tree of `commit` at `path`.

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use git2::{ErrorCode, ObjectType, Oid, PushOptions, Repository, Signature, Time, TreeWalkMode, TreeWalkResult};
 
-use super::child::{callbacks, describe, fetch, hash, oid, problem, shown, ticker};
+use super::child::{callbacks, describe, fetch, hash, oid, problem, proxy, shown, ticker};
 use super::protocol::{Answer, Commit, Remote};
 use super::sshsig::SigningKey;
 use crate::manifest::listing::STATUS_FOLDER;
@@ -339,6 +339,7 @@ fn push(repository: &Repository, remote: &Remote, branch: &str, made: Oid) -> Re
         let mut tick = ticker();
         callbacks.push_transfer_progress(move |_, _, _| tick());
         let mut options = PushOptions::new();
+        options.proxy_options(proxy(remote));
         options.remote_callbacks(callbacks);
         let mut connection = repository.remote_anonymous(&remote.url).map_err(because)?;
         connection.push(&[format!("{local}:refs/heads/{branch}")], Some(&mut options))

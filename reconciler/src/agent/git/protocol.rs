@@ -29,6 +29,8 @@ pub struct Remote {
     pub credentials_file: Option<PathBuf>,
     /// Certificate authorities for https, instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// Proxy for https; `None` is what the environment says.
+    pub proxy: Option<String>,
 }
 
 /// One job.
