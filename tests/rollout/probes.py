@@ -40,14 +40,14 @@ class Probes:
         self._pings = {vip: subprocess.Popen(["ping", "-n", "-D", "-i", str(INTERVAL), vip], stdout=file, stderr=subprocess.STDOUT)
                        for vip, file in self._files.items()}
 
-    def stop(self) -> dict[str, Seen]:
-        """Ends them and counts."""
+    def stop(self, stalls_of) -> dict[str, Seen]:
+        """Ends them and counts. `stalls_of` says since a moment when this machine stood still as the hosts saw it."""
         time.sleep(0.3)
         for ping in self._pings.values():
             ping.send_signal(signal.SIGINT)
-        stalls = self._stalls.stop()
+        stalls = self._stalls.stop() + stalls_of(self._began)
         stood = sum(end - begin for begin, end in stalls)
-        if stood > 0.02 * (time.time() - self._began):
+        if stood > 0.5 + 0.02 * (time.time() - self._began):
             raise SystemExit(f"this machine stood still for {stood:.1f} s meanwhile: nothing that takes milliseconds can be measured on it")
         return {vip: self._count(ping, self._files[vip], stalls) for vip, ping in self._pings.items()}
 

@@ -1033,6 +1033,28 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_serves_the_status_too_and_its_password_is_not_for_this_file() {
+        let proxies = |body: &str| {
+            let file = good(body);
+            let Source::Git(git) = file.source else { panic!("git") };
+            let Some(StatusTarget::Git { proxy, .. }) = file.status else { panic!("git") };
+            (git.proxy, proxy)
+        };
+        let (one, other) = (Some("http://p.example:3128".to_owned()), Some("https://q.example/".to_owned()));
+        let source = "source: {git: {url: \"https://git.example/v\", proxy: \"http://p.example:3128\"}}\n";
+        assert_eq!(proxies(source), (one.clone(), one.clone()));
+        let status = "status: {git: {proxy: \"https://q.example/\"}}\n";
+        assert_eq!(proxies(&format!("{source}{status}")), (one, other));
+        for wrong in ["p.example:3128", "socks5://p.example", "http://", "http://p.example/x"] {
+            let body = format!("source: {{git: {{url: /srv/v.git, proxy: \"{wrong}\"}}}}\n");
+            assert_eq!(bad(&body), ["3:40 RV0508"], "{wrong}");
+        }
+        let body = format!("{HEAD}source: {{git: {{url: /srv/v.git, proxy: \"http://me:secret@p.example\"}}}}\n");
+        let problems = parse_agent(body.as_bytes(), "node.yaml").unwrap_err();
+        assert_eq!(problems[0].message, "proxy cannot be `http://p.example`");
+    }
+
+    #[test]
     fn the_file_of_the_manual_is_read_as_it_is_meant() {
         let file = good(
             "node: edge-a
