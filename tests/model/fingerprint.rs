@@ -74,7 +74,7 @@ enum Mode {
     Nothing,
 }
 
-/// The hash of a cluster's protocols, the datagrams on their way, and whatever `else_` adds.
+/// The hash of a cluster's protocols, the datagrams on their way, and whatever `all_else` adds.
 pub fn fingerprint(
     now: Instant,
     ages: &Ages,
@@ -167,7 +167,7 @@ impl Walk<'_> {
             ) => false,
             // Nobody is ever alone here.
             ("Protocol", "may_be_alone" | "company_at" | "had_company" | "alone" | "gossip") => false,
-            // By name: the bodies follow.
+            // Its digest stands beside it; and the next counter is above all others.
             ("Protocol", "offer" | "counter") => false,
             ("Peer", "record" | "record_version") => false,
             _ => true,
