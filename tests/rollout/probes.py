@@ -46,7 +46,10 @@ class Probes:
         for ping in self._pings.values():
             ping.send_signal(signal.SIGINT)
         stalls = self._stalls.stop() + stalls_of(self._began)
-        stood = sum(end - begin for begin, end in stalls)
+        stood, until = 0.0, 0.0
+        for begin, end in sorted(stalls):  # Several may say the same.
+            stood += max(0.0, end - max(begin, until))
+            until = max(until, end)
         if stood > 0.5 + 0.02 * (time.time() - self._began):
             raise SystemExit(f"this machine stood still for {stood:.1f} s meanwhile: nothing that takes milliseconds can be measured on it")
         return {vip: self._count(ping, self._files[vip], stalls) for vip, ping in self._pings.items()}
