@@ -59,6 +59,7 @@ find /etc /usr /var /opt /root /srv /boot -xdev \
     -not -name '*-' -not -name '.updated' -not -name ld.so.cache -not -type d \
     -printf 'file %p %m %u %g %l %s\n' | sort
 find /etc /usr /var /opt /root /srv -xdev -type d -not -path '/var/tmp/*' -not -path '*/.ansible*' -not -path '/var/log/*' \
+    -not -path '/var/cache/apt/*' -not -path '/var/lib/apt/*' \
     -not -path '/var/lib/systemd/*' -not -path '*/__pycache__*' -printf 'folder %p %m %u %g\n' | sort
 find /etc -xdev -type f -not -name '*-' -not -name .updated -not -name ld.so.cache -exec sha256sum {} + | sed 's/^/content /' | sort
 find /run -maxdepth 1 -not -name motd.dynamic -printf 'run %p %m %u\n' | sort
