@@ -30,6 +30,8 @@ pub enum Contender {
     Rendezvip,
     /// rendezvip with `profile: fast`.
     RendezvipFast,
+    /// rendezvip with the shortest heartbeat, 20 ms.
+    RendezvipShort,
     /// keepalived as a careful operator tunes it: an instance a node, priorities 50 apart, adverts each 50 ms.
     KeepalivedTuned,
     /// keepalived with its defaults: adverts each second.
@@ -40,14 +42,21 @@ pub enum Contender {
 
 impl Contender {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 5] =
-        [Self::Rendezvip, Self::RendezvipFast, Self::KeepalivedTuned, Self::Keepalived, Self::Ucarp];
+    pub const ALL: [Self; 6] = [
+        Self::Rendezvip,
+        Self::RendezvipFast,
+        Self::RendezvipShort,
+        Self::KeepalivedTuned,
+        Self::Keepalived,
+        Self::Ucarp,
+    ];
 
     /// Its name in the tables.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rendezvip => "rendezvip",
             Self::RendezvipFast => "rendezvip, fast",
+            Self::RendezvipShort => "rendezvip, 20 ms",
             Self::KeepalivedTuned => "keepalived, tuned",
             Self::Keepalived => "keepalived",
             Self::Ucarp => "ucarp",
@@ -56,7 +65,7 @@ impl Contender {
 
     /// Is it this project's?
     pub const fn is_ours(self) -> bool {
-        matches!(self, Self::Rendezvip | Self::RendezvipFast)
+        matches!(self, Self::Rendezvip | Self::RendezvipFast | Self::RendezvipShort)
     }
 
     /// Does it take seconds to notice anything?
@@ -67,9 +76,9 @@ impl Contender {
     /// What its program says that it is; None where it is not installed.
     pub fn version(self) -> Option<String> {
         let (program, argument) = match self {
-            Self::Rendezvip | Self::RendezvipFast => return Some(format!("rendezvip {}", env!("CARGO_PKG_VERSION"))),
+            _ if self.is_ours() => return Some(format!("rendezvip {}", env!("CARGO_PKG_VERSION"))),
             Self::KeepalivedTuned | Self::Keepalived => ("keepalived", "--version"),
-            Self::Ucarp => ("ucarp", "--help"),
+            _ => ("ucarp", "--help"),
         };
         let output = Command::new(program).arg(argument).output().ok()?;
         let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
@@ -167,6 +176,9 @@ impl Fault {
     /// Has the contender such a thing?
     pub const fn strikes(self, contender: Contender) -> bool {
         match self {
+            Self::HostDeath => true,
+            // What a shorter heartbeat is for.
+            _ if matches!(contender, Contender::RendezvipShort) => false,
             Self::Drain | Self::Move => contender.is_ours(),
             _ => true,
         }
@@ -194,7 +206,12 @@ pub struct Runner {
 impl Runner {
     /// Lays the segment and starts everybody.
     pub fn new(contender: Contender, count: usize, family: Family) -> Result<Self, LabError> {
-        let layout = Layout { fast: contender == Contender::RendezvipFast, ..Layout::default() };
+        let short = contender == Contender::RendezvipShort;
+        let layout = Layout {
+            fast: contender == Contender::RendezvipFast,
+            heartbeat: short.then_some(Duration::from_millis(20)),
+            ..Layout::default()
+        };
         let cluster = Cluster::new(&NODES, layout)?;
         let client = Client::start(cluster.segment.client())?;
         let bystander = Bystander::start(cluster.segment.bystander(), "eth0", cluster.segment.bystander_addresses())?;
@@ -243,7 +260,9 @@ impl Runner {
 
     fn start(&mut self, name: &'static str) -> Result<(), LabError> {
         let commands = match self.contender {
-            Contender::Rendezvip | Contender::RendezvipFast => return self.cluster.start(name),
+            Contender::Rendezvip | Contender::RendezvipFast | Contender::RendezvipShort => {
+                return self.cluster.start(name);
+            }
             Contender::KeepalivedTuned | Contender::Keepalived => vec![self.keepalived(name)?],
             Contender::Ucarp => self.ucarp(name)?,
         };

@@ -3,7 +3,6 @@
 //! In: a benchmark's options. Out: its exit code. Not here: what it measures.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use rendezvip::lab::{LabError, namespace};
@@ -51,12 +50,6 @@ fn outside() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// A folder as the user of `cargo bench` means it: cargo runs benchmarks in the package's own folder.
-pub fn folder(path: &str) -> PathBuf {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package).join(path)
 }
 
 /// Names the step that failed.

@@ -34,6 +34,7 @@ fn colour(who: &str) -> &'static str {
     match who {
         "rendezvip" => "#1f6fb2",
         "rendezvip, fast" => "#17a2a2",
+        "rendezvip, 20 ms" => "#5b8def",
         "keepalived, tuned" => "#d9822b",
         "keepalived" => "#b5533c",
         _ => "#7a6a58",

@@ -63,6 +63,12 @@ impl Row {
     }
 }
 
+/// A folder as the user of `cargo bench` means it: cargo runs benchmarks in the package's own folder.
+pub fn folder(path: &str) -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).join(path)
+}
+
 /// All rows of one program, and what it ran on.
 #[derive(Debug, Default)]
 pub struct Book {

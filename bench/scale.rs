@@ -64,7 +64,7 @@ fn options(words: &[String]) -> Result<Options, String> {
         match word.as_str() {
             "--rounds" => options.rounds = value()?.parse().map_err(|_| "--rounds needs a number".to_owned())?,
             "--parts" => options.parts.clone_from(value()?),
-            "--out" => options.out = Some(lab::folder(value()?)),
+            "--out" => options.out = Some(results::folder(value()?)),
             "--keep" => options.keep = true,
             _ => return Err(format!("unknown option {word}")),
         }

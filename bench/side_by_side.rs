@@ -78,7 +78,7 @@ fn options(words: &[String]) -> Result<Options, String> {
             "--many" => options.many = Some(number(value()?)?),
             "--parts" => options.parts.clone_from(value()?),
             "--only" => options.only.clone_from(value()?),
-            "--out" => options.out = Some(lab::folder(value()?)),
+            "--out" => options.out = Some(results::folder(value()?)),
             "--keep" => options.keep = true,
             _ => return Err(format!("unknown option {word}")),
         }
@@ -207,7 +207,7 @@ impl Bench {
                     Contender::Rendezvip | Contender::KeepalivedTuned => vips != FEW,
                     // A process a VIP a node.
                     Contender::Ucarp => vips != FEW && vips <= 100,
-                    Contender::RendezvipFast | Contender::Keepalived => vips == FEW,
+                    Contender::RendezvipFast | Contender::RendezvipShort | Contender::Keepalived => vips == FEW,
                 };
                 if !counts {
                     continue;

@@ -28,6 +28,8 @@ pub struct Layout {
     pub gossip_network: bool,
     /// `profile: fast`.
     pub fast: bool,
+    /// `heartbeat`, where it is another than the default.
+    pub heartbeat: Option<Duration>,
     /// More lines for every node's own file.
     pub agent: String,
     /// Every node reads the operator's clone as a directory; nobody follows git.
@@ -91,8 +93,11 @@ impl Cluster {
     /// The manifests of cluster and nodes, as a repository's first files.
     pub fn base_manifests(&self) -> Vec<(String, String)> {
         let profile = if self.layout.fast { "fast" } else { "default" };
+        let heartbeat = self.layout.heartbeat;
+        let heartbeat = heartbeat.map_or_else(String::new, |it| format!(", heartbeat: {}ms", it.as_millis()));
         let cluster = format!(
-            "apiVersion: rendezvip/v1\nkind: Cluster\nmetadata: {{name: lab}}\nspec:\n  failover: {{profile: {profile}}}\n"
+            "apiVersion: rendezvip/v1\nkind: Cluster\nmetadata: {{name: lab}}\nspec:\n  \
+             failover: {{profile: {profile}{heartbeat}}}\n"
         );
         let node = |node: &Node| {
             let address = if self.layout.gossip_network { node.seat().back() } else { node.seat().v4() };

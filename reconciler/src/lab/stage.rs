@@ -240,9 +240,13 @@ impl Stage {
 
     /// Beats that came late so far, of all nodes: where it grows, the machine does not give them the time they need.
     pub fn late_beats(&self) -> u64 {
-        let late =
-            |name: &String| self.metric(name, "rendezvip_beats_late_total").and_then(|count| count.parse::<u64>().ok());
-        self.names().iter().filter_map(late).sum::<u64>()
+        self.total("rendezvip_beats_late_total")
+    }
+
+    /// A counter's sum over all nodes that tell it.
+    pub fn total(&self, metric: &str) -> u64 {
+        let count = |name: &String| self.metric(name, metric).and_then(|count| count.parse::<u64>().ok());
+        self.names().iter().filter_map(count).sum::<u64>()
     }
 
     fn metric(&self, name: &str, metric: &str) -> Option<String> {
