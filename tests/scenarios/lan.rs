@@ -58,6 +58,8 @@ pub struct Lan {
     engines: Vec<Engine>,
     /// Killed, and not started again.
     down: BTreeSet<usize>,
+    /// What the first says does not reach the second.
+    cuts: BTreeSet<(usize, usize)>,
     disks: Vec<Disk>,
     coming: BTreeMap<(Instant, u64), (usize, Event)>,
     order: u64,
@@ -97,6 +99,7 @@ impl Lan {
             now,
             engines,
             down: BTreeSet::new(),
+            cuts: BTreeSet::new(),
             disks,
             coming: BTreeMap::new(),
             order: 0,
@@ -145,6 +148,21 @@ impl Lan {
         self.step(node, Event::Loaded(generation.clone()));
     }
 
+    /// What the first says does not reach the second any more.
+    pub fn cut(&mut self, from: usize, to: usize) {
+        self.cuts.insert((from, to));
+    }
+
+    /// It does again.
+    pub fn mend(&mut self, from: usize, to: usize) {
+        self.cuts.remove(&(from, to));
+    }
+
+    /// The number of the view that a node accepted.
+    pub fn view(&self, node: usize) -> u64 {
+        self.engines[node].protocol().accepted().map_or(0, |view| view.id().number)
+    }
+
     /// The disk of a node that is down says this.
     pub fn remembers(&mut self, node: usize, sets: Sets) {
         self.disks[node].sets = Some(sets);
@@ -159,6 +177,9 @@ impl Lan {
             match action {
                 Action::Send(datagram) => {
                     let to = NAMES.iter().position(|name| *name == datagram.to.as_str()).unwrap();
+                    if self.cuts.contains(&(node, to)) {
+                        continue;
+                    }
                     let from = NodeName::new(NAMES[node]).unwrap();
                     let (epoch, counter) = (datagram.epoch, datagram.counter);
                     let heartbeat = Arc::new(datagram.heartbeat);

@@ -933,7 +933,8 @@ impl World {
 
     /// One machine is dead and nothing else befell anybody: is all answered for that may be served alone?
     fn judge_lonely(&mut self, dead: usize, since: Instant) {
-        if self.disturbed_at != since || self.machines[dead].engine.is_some() || self.network.loss > 0 {
+        let disturbed = self.disturbed_at != since || !self.network.is_whole();
+        if disturbed || self.machines[dead].engine.is_some() {
             return;
         }
         let able = (0..self.machines.len()).any(|node| {
@@ -947,7 +948,11 @@ impl World {
         if able {
             let wanted: Vec<Vip> =
                 (0..self.wish.vips).filter(|index| self.wish.is_available(*index)).map(vip).collect();
-            for vip in self.checker.unanswered(self.now, &wanted, &self.kernels) {
+            let unanswered = self.checker.unanswered(self.now, &wanted, &self.kernels);
+            if self.options.explain && !unanswered.is_empty() {
+                self.show_all();
+            }
+            for vip in unanswered {
                 self.report.unanswered.push(Violation { at: self.now, vip, nodes: [dead, dead] });
             }
         }

@@ -62,13 +62,13 @@ impl Protocol {
     }
 
     /// The offer that a member makes now, where its body is known and it is still the same identity.
-    fn offer_now(&self, name: &NodeName, member: Member) -> Digest {
+    fn offer_now(&self, now: Instant, name: &NodeName, member: Member) -> Digest {
         let offered = if *name == self.me {
             (self.epoch == member.epoch).then(|| self.effective_offer())
         } else {
             self.peers
                 .get(name)
-                .filter(|peer| peer.epoch == member.epoch && peer.heard_at.is_some())
+                .filter(|peer| peer.epoch == member.epoch && self.is_heard(now, peer))
                 .map(|peer| peer.offer)
         };
         offered.filter(|digest| self.offers.contains_key(digest)).unwrap_or(member.offer)
@@ -79,7 +79,7 @@ impl Protocol {
         let mut members = self.remaining(now, view);
         let mut changed = members.len() != view.members().len();
         for (name, member) in &mut members {
-            let offered = self.offer_now(name, *member);
+            let offered = self.offer_now(now, name, *member);
             if offered != member.offer && self.takes_away(&member.offer, &offered) {
                 member.offer = offered;
                 changed = true;
@@ -129,7 +129,8 @@ impl Protocol {
         let lost = !self.majority(view.sets(), |name| members.contains_key(name));
         self.let_join(now, view, &sets, &mut members, lost);
         for (name, member) in &mut members {
-            member.offer = if view.has(name, member.epoch) { self.offer_now(name, *member) } else { self.empty_offer };
+            member.offer =
+                if view.has(name, member.epoch) { self.offer_now(now, name, *member) } else { self.empty_offer };
         }
         let generation = self.next_generation(view, &members);
         self.body(sets, generation, members)
