@@ -11,6 +11,7 @@ use rendezvip::agent::git::{GitConfig, GitPort, GitSource, Outcome, StatusTarget
 use rendezvip::digest::Digest;
 use rendezvip::name::{ClusterName, NodeName, PoolName};
 use rendezvip::revision::{CommitHash, Revision};
+use rendezvip::source::problem::Code;
 use rendezvip::source::{Attempt, Seen};
 use rendezvip::status::scribe::Written;
 use rendezvip::status::snapshot::{MemberState, MemberStatus, Snapshot, VipState, VipStatus};
@@ -120,6 +121,13 @@ pub struct Port {
     pub state: TempDir,
 }
 
+pub fn failed(seen: Seen) -> (Code, String) {
+    match seen {
+        Seen::Failed(problem) => (problem.code, problem.message),
+        other => panic!("{other:?}"),
+    }
+}
+
 impl Port {
     pub fn new(url: &str) -> Self {
         Self::with(url, |_| {})
@@ -148,6 +156,17 @@ impl Port {
         let (sender, outcomes) = channel();
         let port = GitPort::new(config, move |outcome| drop(sender.send(outcome))).unwrap();
         Self { port, outcomes, state }
+    }
+
+    /// Source and status are opened alike.
+    pub fn opening(url: &str, opens: impl Fn(&mut Remote), change: impl FnOnce(&mut GitConfig)) -> Self {
+        Self::with(url, |config| {
+            config.source.iter_mut().for_each(|source| opens(&mut source.remote));
+            if let Some(StatusTarget::Git { remote, .. }) = &mut config.status {
+                opens(remote);
+            }
+            change(config);
+        })
     }
 
     pub fn next(&self) -> Outcome {

@@ -5,14 +5,14 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use rendezvip::agent::git::protocol::{Rule, Signers};
-use rendezvip::agent::git::{GitConfig, Outcome, StatusTarget};
+use rendezvip::agent::git::protocol::{Remote, Rule, Signers};
+use rendezvip::agent::git::{GitConfig, Outcome};
 use rendezvip::source::Seen;
 use rendezvip::source::problem::Code;
 use rendezvip::status::scribe::Written;
 
 use crate::http::{certificate, serve, wrap};
-use crate::port::{Port, Repository, git, snapshot};
+use crate::port::{Port, Repository, failed, git, snapshot};
 use crate::signed::{allow, key, signed, the_last_good_state_stays};
 
 /// A proxy on this host that reaches `git.lab`, which nobody else does.
@@ -86,23 +86,11 @@ fn port(
     proxy: Option<&str>,
     change: impl FnOnce(&mut GitConfig),
 ) -> Port {
-    Port::with(&format!("https://{host}:{outside}/bare.git"), |config| {
-        let source = &mut config.source.as_mut().unwrap().remote;
-        source.ca_file = Some(ca.to_owned());
-        source.proxy = proxy.map(str::to_owned);
-        let opens = source.clone();
-        if let Some(StatusTarget::Git { remote, .. }) = &mut config.status {
-            *remote = opens;
-        }
-        change(config);
-    })
-}
-
-fn failed(seen: Seen) -> (Code, String) {
-    match seen {
-        Seen::Failed(problem) => (problem.code, problem.message),
-        other => panic!("{other:?}"),
-    }
+    let opens = |remote: &mut Remote| {
+        remote.ca_file = Some(ca.to_owned());
+        remote.proxy = proxy.map(str::to_owned);
+    };
+    Port::opening(&format!("https://{host}:{outside}/bare.git"), opens, change)
 }
 
 #[test]

@@ -10,20 +10,13 @@ use rendezvip::revision::{CommitHash, Revision};
 use rendezvip::source::problem::Code;
 use rendezvip::source::{Lineage, Seen};
 
-use crate::port::{MANIFESTS, Port, Repository, git, names};
+use crate::port::{MANIFESTS, Port, Repository, failed, git, names};
 
 fn pulled(seen: Seen) -> (Revision, Lineage, Result<usize, Code>) {
     match seen {
         Seen::Revision { revision, lineage, parsed } => {
             (revision, lineage, parsed.map(|desired| desired.nodes.len()).map_err(|problem| problem.code))
         }
-        other => panic!("{other:?}"),
-    }
-}
-
-fn failed(seen: Seen) -> (Code, String) {
-    match seen {
-        Seen::Failed(problem) => (problem.code, problem.message),
         other => panic!("{other:?}"),
     }
 }

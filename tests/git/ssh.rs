@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rendezvip::agent::git::protocol::{Rule, Signers};
-use rendezvip::agent::git::{GitConfig, Outcome, StatusTarget};
+use rendezvip::agent::git::protocol::{Remote, Rule, Signers};
+use rendezvip::agent::git::{GitConfig, Outcome};
 use rendezvip::source::Seen;
 use rendezvip::source::problem::Code;
 use rendezvip::status::scribe::Written;
 
-use crate::port::{Port, Repository, git, snapshot};
+use crate::port::{Port, Repository, failed, git, snapshot};
 use crate::signed::{allow, key, signed, the_last_good_state_stays};
 
 /// What a forge does with a deploy key: git and nothing else, and where `ro` is, no push.
@@ -109,23 +109,11 @@ impl Server {
 
     /// A port with this key, that knows these hosts.
     fn port(&self, key: &str, known_hosts: &str, change: impl FnOnce(&mut GitConfig)) -> Port {
-        Port::with(&self.url, |config| {
-            let source = &mut config.source.as_mut().unwrap().remote;
-            source.ssh_key_file = Some(self.path(key));
-            source.known_hosts_file = Some(self.path(known_hosts));
-            let opens = source.clone();
-            if let Some(StatusTarget::Git { remote, .. }) = &mut config.status {
-                *remote = opens;
-            }
-            change(config);
-        })
-    }
-}
-
-fn failed(seen: Seen) -> (Code, String) {
-    match seen {
-        Seen::Failed(problem) => (problem.code, problem.message),
-        other => panic!("{other:?}"),
+        let opens = |remote: &mut Remote| {
+            remote.ssh_key_file = Some(self.path(key));
+            remote.known_hosts_file = Some(self.path(known_hosts));
+        };
+        Port::opening(&self.url, opens, change)
     }
 }
 

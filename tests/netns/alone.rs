@@ -66,6 +66,7 @@ fn when_one_of_two_dies_the_other_serves_what_is_available_and_gives_it_back() {
             ready.is_some_and(|it| it.reason == "ServedAlone") && alone.count() == 7
         });
         assert!(told.is_some(), "{:?}", stage.cluster.status("edge-a"));
+        assert_eq!(stage.total("rendezvip_vips_served_alone"), 7);
         let why = stage.command("edge-a", &["why", &hit.first().unwrap().to_string()]).unwrap();
         assert!(why.contains("there is no view: it is served alone, and two owners are possible"), "{why}");
 

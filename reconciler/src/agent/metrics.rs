@@ -122,6 +122,9 @@ fn known(encoder: &mut DescriptorEncoder<'_>, published: &Published) -> fmt::Res
     gauges(encoder, "rendezvip_vips", "VIPs of the cluster by pool and state, as this node sees them", pools)?;
     let held = report.attached.len() as u64;
     gauge(encoder, "rendezvip_vips_held", "VIPs that stand on this host and are answered for", held)?;
+    let alone = report.held_alone.len() as u64;
+    let help = "VIPs of these that this node serves without a view: another may serve them, too";
+    gauge(encoder, "rendezvip_vips_served_alone", help, alone)?;
     let foreign = report.foreign.len() as u64;
     gauge(encoder, "rendezvip_foreign_claims", "VIPs that a stranger claims on the wire", foreign)?;
 
