@@ -43,6 +43,8 @@ exec env -i container=rollout PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/sy
 
 # What a host is, as far as rendezvip could leave a trace of itself. Left out: logs, caches and what any use of a host changes.
 LOOK = r"""
+# Addresses of a link that has just come up are tentative for a second (RFC 4862, section 5.4).
+until [ -z "$(ip -o address show tentative)" ]; do sleep 0.1; done
 for file in passwd group shadow gshadow; do sed "s/^/$file /" /etc/$file | sort; done
 dpkg --list | awk '$1 ~ /^[a-z][a-zA-Z]$/ {print "package", $1, $2, $3}'
 systemctl list-unit-files --no-legend | sed 's/^/unit /'
