@@ -11,6 +11,7 @@ use rendezvip::engine::Engine;
 use rendezvip::engine::action::Action;
 use rendezvip::engine::event::{Event, LocalInterface};
 use rendezvip::engine::generation::Generation;
+use rendezvip::engine::report::Report;
 use rendezvip::manifest::{SourceFile, load};
 use rendezvip::membership::protocol::{Birth, Forming};
 use rendezvip::membership::timing::Timing;
@@ -31,6 +32,11 @@ pub fn generation(edition: u32) -> Arc<Generation> {
 
 /// One that declares these nodes.
 pub fn generation_of(edition: u32, names: &[&str]) -> Arc<Generation> {
+    generation_with(edition, names, "kind: VipPool\nmetadata: {name: web}\nspec: {addresses: [10.99.1.1-10.99.1.9]}\n")
+}
+
+/// The same with another pool.
+pub fn generation_with(edition: u32, names: &[&str], pool: &str) -> Arc<Generation> {
     let mut text = "apiVersion: rendezvip/v1\nkind: Cluster\nmetadata: {name: lab}\n".to_owned();
     for (at, name) in NAMES.iter().enumerate().filter(|(_, name)| names.contains(name)) {
         text += &format!(
@@ -39,7 +45,7 @@ pub fn generation_of(edition: u32, names: &[&str]) -> Arc<Generation> {
             at + 10
         );
     }
-    text += "---\napiVersion: rendezvip/v1\nkind: VipPool\nmetadata: {name: web}\nspec: {addresses: [10.99.1.1-10.99.1.9]}\n";
+    text += &format!("---\napiVersion: rendezvip/v1\n{pool}");
     let loaded = load(&[SourceFile { path: "all.yaml".to_owned(), text: text.into_bytes() }]);
     let desired = loaded.desired.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
     Arc::new(Generation::new(Arc::new(desired), format!("edition {edition}")))
@@ -156,6 +162,11 @@ impl Lan {
     /// It does again.
     pub fn mend(&mut self, from: usize, to: usize) {
         self.cuts.remove(&(from, to));
+    }
+
+    /// What a node knows.
+    pub fn report(&self, node: usize) -> Report {
+        self.engines[node].report(self.now)
     }
 
     /// The number of the view that a node accepted.

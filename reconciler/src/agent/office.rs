@@ -28,8 +28,8 @@ use crate::membership::protocol::Forming;
 use crate::name::{CheckName, NodeName, PoolName};
 use crate::revision::Revision;
 use crate::source::problem::{Code, Problem};
-use crate::source::{Load, Seen, Source, UNASKED};
-use crate::status::condition::{Condition, carry_over};
+use crate::source::{Load, Seen, Source, UNASKED, undeclared};
+use crate::status::condition::{Condition, ConditionType, Truth, carry_over};
 use crate::status::scribe::{Scribe, Written, elect};
 use crate::status::snapshot::{MemberState, Note, Snapshot};
 use crate::status::wall::Wall;
@@ -116,6 +116,7 @@ impl Office {
         let mut memory = Memory::default();
         if let Some((revision, desired)) = self.last_good.take() {
             memory.loads.push_back((revision.clone(), desired.clone()));
+            self.miss_itself(&revision, &desired);
             self.miss_checks(&desired);
             self.inlet.put(Event::Loaded(Arc::new(Generation::new(desired, revision.to_string()))));
         }
@@ -254,6 +255,7 @@ impl Office {
             return;
         };
         tracing::info!(revision = %load.revision, generation = ?load.desired.digest, "loaded");
+        self.miss_itself(&load.revision, &load.desired);
         memory.loads.push_back((load.revision.clone(), load.desired.clone()));
         while memory.loads.len() > 16 {
             memory.loads.pop_front();
@@ -300,6 +302,12 @@ impl Office {
             }
         };
         self.inlet.put(Event::MayForm(names, forming));
+    }
+
+    fn miss_itself(&self, revision: &Revision, desired: &Desired) {
+        if let Some(problem) = undeclared(&self.me, revision, desired) {
+            tracing::warn!(%problem, "commit a Node of this name, or name another in `node` of the node's own file");
+        }
     }
 
     /// A check that pools name and this node's own file does not define cannot pass here.
@@ -416,9 +424,23 @@ impl Office {
         }
     }
 
+    /// Says in `conditions` that the newest revision has no part for this node.
+    fn tell_undeclared(&self, report: &Report, conditions: &mut [Condition]) {
+        let revision = self.source.loaded().map(|(revision, _)| revision);
+        let Some((revision, newest)) = revision.zip(report.newest.as_ref()) else { return };
+        let Some(problem) = undeclared(&self.me, revision, &newest.desired) else { return };
+        let fine = |it: &Condition| it.status == Truth::True || it.reason == "NothingActivated";
+        for ready in conditions.iter_mut().filter(|it| it.kind == ConditionType::Ready && fine(it)) {
+            (ready.status, ready.reason, ready.message) =
+                (Truth::False, problem.code.reason().to_owned(), problem.to_string());
+        }
+    }
+
     fn snapshot(&self, memory: &mut Memory, wall: Wall, report: &Report) -> Snapshot {
         let mut conditions = self.source.conditions(wall);
         report.tell_alone(&mut conditions);
+        report.tell_failing(&mut conditions);
+        self.tell_undeclared(report, &mut conditions);
         carry_over(&memory.conditions, &mut conditions);
         memory.conditions.clone_from(&conditions);
         let mut snapshot = report.snapshot(wall, conditions);

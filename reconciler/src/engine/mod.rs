@@ -36,7 +36,8 @@ use crate::membership::record::NodeRecord;
 use crate::membership::timing::Timing;
 use crate::membership::view::{View, ViewId};
 use crate::name::{InterfaceName, NodeName, PoolName};
-use crate::placement::{Placement, interface_for, place};
+use crate::placement::offer::Offer;
+use crate::placement::{Placement, interface_for, is_able, place};
 use crate::time::Instant;
 use crate::vip::Vip;
 use crate::wire::ethernet::MacAddr;
@@ -87,6 +88,8 @@ pub struct Engine {
     opening_since: Option<Instant>,
     owning: BTreeSet<PoolName>,
     mine: BTreeSet<PoolName>,
+    /// Pools of which this node was an owner in this life.
+    owned: BTreeSet<PoolName>,
     /// VIPs that somebody took off this host, and until when that is told.
     removed: BTreeMap<Vip, Instant>,
     offer_due: Instant,
@@ -134,6 +137,7 @@ impl Engine {
             opening_since: None,
             owning: BTreeSet::new(),
             mine: BTreeSet::new(),
+            owned: BTreeSet::new(),
             removed: BTreeMap::new(),
             offer_due: Instant::NEVER,
             offer_counted: false,
@@ -568,7 +572,7 @@ impl Engine {
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
                 format!("removed from outside, and put back: {}{more}", first.join(", "))
             }
-            (None, None) => self.own.tells_withheld().unwrap_or_default(),
+            (None, None) => self.own.tells_kept().or_else(|| self.own.tells_withheld()).unwrap_or_default(),
         }
     }
 
@@ -638,6 +642,8 @@ impl Engine {
                 None => {}
             }
         }
+        self.owned.retain(|pool| generation.desired.pools.contains_key(pool));
+        self.owned.extend(self.mine.iter().cloned());
         let complete = view
             .members()
             .values()
@@ -673,10 +679,37 @@ impl Engine {
             self.offer_due = Instant::NEVER;
             return;
         };
-        let others = Others { owning: &self.owning, mine: &self.mine, opening: self.opening_since.is_some(), counts };
+        let able = self.others_able(now, &generation);
+        let members = self.protocol.accepted().into_iter().flat_map(|view| view.members().keys());
+        let others = Others {
+            owning: &self.owning,
+            mine: &self.mine,
+            owned: &self.owned,
+            able: &able,
+            rank: u32::try_from(members.filter(|name| *name < self.protocol.me()).count()).unwrap_or(u32::MAX),
+            opening: self.opening_since.is_some(),
+            counts,
+        };
         let (offer, due) = self.own.offer(now, &generation, self.protocol.me(), &others);
-        self.offer_due = due;
+        // Whether somebody else could have what fails here changes with each word of theirs.
+        let fails = self.own.failing_pools(&generation).next().is_some();
+        self.offer_due = if fails { due.min(now + self.protocol.timing().heartbeat) } else { due };
         self.protocol.set_offer(now, offer);
+    }
+
+    /// Of the pools whose checks fail here, those that another member could have, as it says now.
+    fn others_able(&self, now: Instant, generation: &Generation) -> BTreeSet<PoolName> {
+        let Some(view) = self.protocol.accepted() else { return BTreeSet::new() };
+        let others = view.members().iter().filter(|(name, _)| self.protocol.hears(now, name));
+        let offers: Vec<(&NodeName, &Offer)> = others
+            .filter_map(|(name, member)| {
+                let (epoch, says) = self.protocol.peer_now(name)?;
+                let says = says.filter(|_| epoch == member.epoch);
+                Some((name, &**says.or_else(|| self.protocol.offer_body(&member.offer))?))
+            })
+            .collect();
+        let able = |pool: &PoolName| offers.iter().any(|(name, offer)| is_able(&generation.desired, offer, name, pool));
+        self.own.failing_pools(generation).filter(|pool| able(pool)).cloned().collect()
     }
 
     /// Once the view is established, stops what this node does not own in it, and is clean.

@@ -22,6 +22,9 @@ use crate::vip::Vip;
 /// (design.md, Damping), however often the node comes and goes.
 pub(super) const DAMPING: Duration = Duration::from_secs(180);
 
+/// Who takes back a pool that all let go of waits so long for each who comes before it.
+const TURN: Duration = Duration::from_millis(300);
+
 /// What the node knows of itself.
 #[derive(Debug, Default)]
 pub(super) struct Own {
@@ -44,14 +47,27 @@ pub(super) struct Own {
     damped_changed: bool,
     /// Pools offered in full: no history makes them spare again while the node stays able.
     given_in_full: BTreeSet<PoolName>,
+    /// Pools whose checks fail here and that are offered all the same, as nobody else could have them.
+    kept: BTreeSet<PoolName>,
+    /// Pools that nobody owns, and since when.
+    ownerless: BTreeMap<PoolName, Instant>,
 }
+
+/// What a record says first where a pool stays at its last owner: the reason is read from it.
+pub(super) const KEPT: &str = "all checks fail everywhere";
 
 /// What the accepted view says of others.
 pub(super) struct Others<'a> {
-    /// Pools of which others own something, with all their checks passing.
+    /// Pools of which others own something.
     pub owning: &'a BTreeSet<PoolName>,
     /// Pools of which this node owns something.
     pub mine: &'a BTreeSet<PoolName>,
+    /// Pools of which it was an owner in this life.
+    pub owned: &'a BTreeSet<PoolName>,
+    /// Pools that a check of this node's fails for, and that somebody else could have.
+    pub able: &'a BTreeSet<PoolName>,
+    /// So many members come before this one, by their names.
+    pub rank: u32,
     /// Nobody holds anything yet: nobody is spare then.
     pub opening: bool,
     /// What is offered counts: there is a lease, and this node does not drain. Without one, what others hold may not even
@@ -119,14 +135,16 @@ impl Own {
         self.withheld = withhold(&mut offer, generation);
         let selected =
             |pool: &Pool| generation.desired.nodes.get(me).is_some_and(|node| pool.selects(node) && !node.cordon);
+        self.kept.clear();
         for (name, pool) in &generation.desired.pools {
             let failing: Vec<_> = pool.health.iter().filter(|check| self.failing.contains(*check)).collect();
-            // Where all fail everywhere, the last owner keeps the VIP.
-            let alone = others.mine.contains(name) && !others.owning.contains(name);
-            if !alone {
+            let keeps = !failing.is_empty() && self.keeps(now, name, others, &mut next);
+            if keeps {
+                self.kept.insert(name.clone());
+            } else {
                 offer.failing.extend(failing.iter().map(|check| (*check).clone()));
             }
-            let able = !offer.interfaces.is_empty() && selected(pool) && (failing.is_empty() || alone);
+            let able = !offer.interfaces.is_empty() && selected(pool) && (failing.is_empty() || keeps);
             if !able {
                 self.able_since.remove(name);
                 self.given_in_full.remove(name);
@@ -158,6 +176,38 @@ impl Own {
         self.able_since.retain(|name, _| generation.desired.pools.contains_key(name));
         self.given_in_full.retain(|name| generation.desired.pools.contains_key(name));
         (offer, next)
+    }
+
+    /// Where all checks fail everywhere, the last owner keeps the pool. Where owners found at the same moment that theirs
+    /// fail, each let go of it, as the others seemed well: of all who had it, the first by name takes it back.
+    fn keeps(&mut self, now: Instant, pool: &PoolName, others: &Others<'_>, next: &mut Instant) -> bool {
+        if others.mine.contains(pool) || others.owning.contains(pool) {
+            self.ownerless.remove(pool);
+        }
+        if others.able.contains(pool) {
+            return false;
+        }
+        if others.mine.contains(pool) {
+            return true;
+        }
+        if others.owning.contains(pool) || !others.owned.contains(pool) {
+            return false;
+        }
+        let turn = *self.ownerless.entry(pool.clone()).or_insert(now) + TURN * others.rank;
+        *next = (*next).min(if now < turn { turn } else { Instant::NEVER });
+        now >= turn
+    }
+
+    /// Pools whose checks this node's own fail for.
+    pub fn failing_pools<'a>(&self, generation: &'a Generation) -> impl Iterator<Item = &'a PoolName> {
+        let pools = generation.desired.pools.iter();
+        pools.filter(|(_, pool)| pool.health.iter().any(|check| self.failing.contains(check))).map(|(name, _)| name)
+    }
+
+    /// Pools that stay here though their checks fail, in words.
+    pub fn tells_kept(&self) -> Option<String> {
+        let names: Vec<&str> = self.kept.iter().map(PoolName::as_str).collect();
+        (!names.is_empty()).then(|| format!("{KEPT}: {} stays at its last owner", names.join(", ")))
     }
 
     /// What may not stand here of a generation.
@@ -273,9 +323,14 @@ mod tests {
     }
 
     fn offer_at(own: &mut Own, now: Instant, generation: &Generation) -> (Offer, Instant) {
-        let (owning, mine) = (BTreeSet::new(), BTreeSet::new());
-        let others = Others { owning: &owning, mine: &mine, opening: true, counts: true };
+        let others = Others { opening: true, ..others(&NONE) };
         own.offer(now, generation, &NodeName::new("edge-a").unwrap(), &others)
+    }
+
+    static NONE: BTreeSet<PoolName> = BTreeSet::new();
+
+    fn others(owning: &BTreeSet<PoolName>) -> Others<'_> {
+        Others { owning, mine: &NONE, owned: &NONE, able: &NONE, rank: 0, opening: false, counts: true }
     }
 
     fn offer(addresses: &str, limits: &Limits) -> (Offer, BTreeMap<InterfaceName, usize>) {
@@ -321,8 +376,7 @@ mod tests {
         let mut own = Own { interfaces: eth(true), ..Own::default() };
         let spare = |own: &mut Own, now: Instant, owned: bool| {
             let owning = owned.then(|| web.clone()).into_iter().collect();
-            let others = Others { owning: &owning, mine: &BTreeSet::new(), opening: false, counts: true };
-            let (offer, next) = own.offer(now, &generation, &me, &others);
+            let (offer, next) = own.offer(now, &generation, &me, &others(&owning));
             offer.spare.contains(&web).then_some(next)
         };
         // The default failback of 10 s, then it is given back.
@@ -354,13 +408,13 @@ mod tests {
         let web = PoolName::new("web").unwrap();
         let at = |seconds: u64| Instant::from_micros(seconds * 1_000_000);
         let mut own = Own { interfaces: eth(true), ..Own::default() };
-        let (nobody, somebody) = (BTreeSet::new(), BTreeSet::from([web.clone()]));
+        let (nobody, somebody) = (&NONE, BTreeSet::from([web.clone()]));
         let spare = |own: &mut Own, now: Instant, owning: &BTreeSet<PoolName>, counts: bool| {
-            let others = Others { owning, mine: &nobody, opening: false, counts };
+            let others = Others { counts, ..others(owning) };
             own.offer(now, &generation, &me, &others).0.spare.contains(&web)
         };
         // It has just booted, and knows of no view.
-        assert!(!spare(&mut own, at(0), &nobody, false));
+        assert!(!spare(&mut own, at(0), nobody, false));
         assert!(spare(&mut own, at(1), &somebody, true), "others hold it: it waits for `failback`");
         // It drains, or is behind: what it could have is not given to it.
         assert!(!spare(&mut own, at(100), &somebody, false));

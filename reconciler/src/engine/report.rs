@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Engine;
 use super::alone::ServedAlone;
 use super::generation::Generation;
+use super::offer::KEPT;
 use crate::announce::conflict::Foreign;
 use crate::membership::list::Standing;
 use crate::membership::record::NodeRecord;
@@ -25,7 +26,9 @@ use crate::vip::Vip;
 
 /// The reason, for programs, why nobody can say that there is but one owner.
 pub const SERVED_ALONE: &str = "ServedAlone";
-/// The same for people.
+/// The reason, for programs, why a VIP is answered for though its checks fail.
+pub const ALL_CHECKS_FAILING: &str = "AllChecksFailing";
+/// What [`SERVED_ALONE`] is for people.
 const ALONE: &str = "served alone, without quorum: two owners are possible";
 
 /// What is known of one node.
@@ -242,6 +245,20 @@ impl Report {
         }
     }
 
+    /// Says in `conditions` where a pool stays at an owner whose checks fail, as they do everywhere.
+    pub fn tell_failing(&self, conditions: &mut [Condition]) {
+        let live = self.nodes.iter().filter(|(_, known)| known.state == MemberState::Alive);
+        let kept = live.filter_map(|(name, known)| {
+            let problem = &known.record.as_ref()?.problem;
+            problem.starts_with(KEPT).then(|| format!("{name}: {problem}"))
+        });
+        let Some(message) = kept.reduce(|all, one| format!("{all}; {one}")) else { return };
+        for ready in conditions.iter_mut().filter(|it| it.kind == ConditionType::Ready && it.status == Truth::True) {
+            (ready.status, ready.reason, ready.message) =
+                (Truth::False, ALL_CHECKS_FAILING.to_owned(), message.clone());
+        }
+    }
+
     /// The snapshot that every report is read from. `since` and the conditions are the office's to remember.
     pub fn snapshot(&self, at: Wall, conditions: Vec<Condition>) -> Snapshot {
         let generation = self.generation.as_ref();
@@ -271,6 +288,7 @@ impl Report {
                     digest: record.map(|record| record.generation),
                     note: problem.map(|problem| {
                         let reason = match problem {
+                            _ if problem.starts_with(KEPT) => ALL_CHECKS_FAILING,
                             _ if problem.starts_with("not offered") => "NotOffered",
                             _ if problem.starts_with("behind: ") => "Behind",
                             _ if problem.starts_with("removed from outside") => "RemovedFromOutside",

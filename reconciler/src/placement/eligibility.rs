@@ -126,6 +126,15 @@ pub fn eligibility(
     }
 }
 
+/// May `node` have any VIP of `pool`, if nobody else could?
+pub fn is_able(desired: &Desired, offer: &Offer, node: &NodeName, pool: &PoolName) -> bool {
+    let (Some(declared), Some(declared_pool)) = (desired.nodes.get(node), desired.pools.get(pool)) else {
+        return false;
+    };
+    standing(declared, declared_pool, pool, Some(offer))
+        .is_ok_and(|(offer, _)| declared_pool.addresses.iter().any(|vip| carries(declared_pool, offer, *vip).is_ok()))
+}
+
 /// What holds for all VIPs of a pool alike: the offer, and whether it is a spare one.
 pub(super) fn standing<'a>(
     node: &Node,

@@ -12,7 +12,7 @@
 //! History never enters: two nodes with the same view compute the same owners. What has to do with
 //! the past is said by the nodes through their offers. Failback, damping and `suspend` make a node
 //! offer a pool as *spare*. "All checks fail everywhere, the last owner keeps the VIP" is the last
-//! owner leaving that check out of its `failing` while every offer it knows has it.
+//! owner leaving that check out of its `failing` while it knows of no offer that could have the pool.
 
 mod eligibility;
 mod explain;
@@ -29,7 +29,7 @@ mod promises;
 #[cfg(test)]
 mod vectors;
 
-pub use eligibility::{Eligibility, Reason, eligibility, interface_for};
+pub use eligibility::{Eligibility, Reason, eligibility, interface_for, is_able};
 pub use explain::{Candidate, Standing, explain};
 pub use moves::{Cause, Move, State, moves};
 pub use place::{Placement, place};

@@ -22,6 +22,7 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use crate::digest::Digest;
 use crate::manifest::desired::Desired;
+use crate::name::NodeName;
 use crate::revision::{CommitHash, Revision};
 use crate::status::{Condition, ConditionType, Truth, Wall};
 use crate::time::{Instant, micros};
@@ -465,6 +466,19 @@ impl Source {
             None => refusal.to_string(),
         }
     }
+}
+
+/// Why this node has no part in what a revision declares, where it declares others only.
+pub fn undeclared(me: &NodeName, revision: &Revision, desired: &Desired) -> Option<Problem> {
+    const SHOWN: usize = 5;
+    if desired.nodes.contains_key(me) {
+        return None;
+    }
+    let names: Vec<&str> = desired.nodes.keys().map(NodeName::as_str).collect();
+    let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
+    let names = names[..names.len().min(SHOWN)].join(", ");
+    let text = format!("{} does not declare this node, {me} (but {names}{more}): it holds nothing", revision.short());
+    Some(Problem::new(Code::NotDeclared, text))
 }
 
 fn mismatch(revision: &Revision, ours: Digest, theirs: Digest, place: &str) -> Problem {

@@ -59,6 +59,8 @@ codes! {
     StateUnusable = "RV0412";
     /// A file of the state directory is damaged.
     StateDamaged = "RV0413";
+    /// The revision does not declare this node.
+    NotDeclared = "RV0414";
     /// The status could not be pushed.
     PushFailed = "RV0421";
     /// The directory is missing or cannot be read.
