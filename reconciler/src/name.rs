@@ -33,7 +33,8 @@ impl fmt::Display for NameError {
                  and ends with a letter or digit and has at most 63 (RFC 1123)"
             }
             Self::NotInterface => {
-                "an interface name has 1 to 15 bytes, no `/`, `:` or white space, and is not `.` or `..`"
+                "an interface name has 1 to 15 bytes, no `/`, `:`, `%` or white space, and is not `.`, `..`, `all` or \
+                 `default`"
             }
         })
     }
@@ -60,14 +61,10 @@ fn subdomain(text: &str) -> Result<(), NameError> {
 }
 
 fn interface(text: &str) -> Result<(), NameError> {
-    let fits = (1..=15).contains(&text.len()) && text != "." && text != "..";
-    if fits
-        && !text.bytes().any(|b| b == b'/' || b == b':' || b == 0 || b == 0xa0 || b.is_ascii_whitespace() || b == 0x0b)
-    {
-        Ok(())
-    } else {
-        Err(NameError::NotInterface)
-    }
+    // `all` and `default` are folders of its settings, and `%` makes a name a template.
+    let fits = (1..=15).contains(&text.len()) && ![".", "..", "all", "default"].contains(&text);
+    let refused = |b: u8| b"/:%\0\xa0\x0b".contains(&b) || b.is_ascii_whitespace();
+    if fits && !text.bytes().any(refused) { Ok(()) } else { Err(NameError::NotInterface) }
 }
 
 macro_rules! names {
@@ -161,7 +158,7 @@ mod tests {
         for good in ["eth0", "br-lan.10", "é"] {
             assert!(InterfaceName::new(good).is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", "a/b", "a:b", "a b", "sixteen-letters-"] {
+        for bad in ["", ".", "..", "all", "default", "a%d", "a/b", "a:b", "a b", "sixteen-letters-"] {
             assert!(InterfaceName::new(bad).is_err(), "{bad}");
         }
     }

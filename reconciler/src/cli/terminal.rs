@@ -24,8 +24,10 @@ pub fn hand_over(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes to stdout; `| head` is no error of ours.
+/// Writes to stdout; `| head` is no error of ours. What cannot be written otherwise ends the command.
 pub fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(failure) = hand_over(text) {
+        eprintln!("{failure}");
+        std::process::exit(1);
+    }
 }

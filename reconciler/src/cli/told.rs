@@ -258,7 +258,12 @@ impl Clone {
         let tree = head.tree().map_err(|error| self.git(&error))?;
         let files = self.files(&tree, |_| true)?;
         let node = scribe(&head).ok_or_else(|| self.failure("no commit of a node is in it"))?;
-        Ok(files::parse(&files, node, time(&head)))
+        if let Some(path) = files::damaged(&files) {
+            return Err(self.failure(&format!("{path} is not as a node wrote it")));
+        }
+        let mut snapshot = files::parse(&files, node, time(&head));
+        snapshot.cluster = manifest::load(&self.declared(tree)?.files).desired.map(|desired| desired.cluster.name);
+        Ok(snapshot)
     }
 
     fn why(&self, vip: Vip) -> Result<Why, Failure> {

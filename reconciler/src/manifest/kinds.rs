@@ -21,6 +21,9 @@ use crate::vip::{NotAVip, Vip};
 pub const API_VERSION: &str = "rendezvip/v1";
 /// UDP port of gossip where a Node names none.
 pub const DEFAULT_PORT: u16 = 7847;
+/// What is not written otherwise.
+const FAILBACK: Failback = Failback::After(Duration::from_secs(10));
+
 /// Shortest and longest heartbeat.
 pub const HEARTBEAT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(10));
 
@@ -129,6 +132,11 @@ fn kind<'n>(r: &mut Reader<'_>, document: &'n Document) -> Option<Kind<'n>> {
     };
     let text = r.text(version, "apiVersion")?;
     let group = text.split_once('/').map_or(text, |(group, _)| group);
+    if text.is_empty() {
+        let help = format!("write `apiVersion: {API_VERSION}`");
+        r.error(Code::NotAManifest, version.span, "apiVersion is empty, so this is not a manifest", help);
+        return None;
+    }
     if group != GROUP {
         let near = meant(group.split('.').next().unwrap_or(group), &[GROUP]).is_some();
         if near {
@@ -260,6 +268,18 @@ fn node_address(r: &mut Reader<'_>, node: &Node) -> Option<SocketAddr> {
         Some(inner) => bare(inner).filter(SocketAddr::is_ipv6),
         None => text.parse::<SocketAddr>().ok().or_else(|| bare(text)),
     };
+    let zeros = text.rsplit_once(':').is_some_and(|(host, port)| {
+        (host.ends_with(']') || !host.contains(':')) && port.len() > 1 && port.starts_with('0')
+    });
+    if zeros && address.is_some() {
+        r.error(
+            Code::BadNodeAddress,
+            node.span,
+            format!("address {} has a port with leading zeros", quoted(text)),
+            form,
+        );
+        return None;
+    }
     let Some(address) = address else {
         let mut fault = addresses::parse(text).err();
         let code = Code::BadNodeAddress;
@@ -403,7 +423,7 @@ fn pool(r: &mut Reader<'_>, fields: &Fields<'_>, draft: &mut Draft) {
         interfaces,
         attach,
         together: boolean(r, "together"),
-        failback: failback.unwrap_or(Failback::After(Duration::from_secs(10))),
+        failback: failback.unwrap_or(FAILBACK),
         linger: linger.unwrap_or(Duration::from_secs(30)),
         partition,
         health,
@@ -446,6 +466,6 @@ fn failback(r: &mut Reader<'_>, node: &Node) -> Option<Failback> {
         return None;
     }
     let fields = r.mapping(node, "failback", &["after"])?;
-    let after = r.require(&fields, "after", "failback")?;
+    let Some(after) = fields.get("after") else { return Some(FAILBACK) };
     r.duration_within(after, "after", Duration::ZERO, Duration::from_secs(24 * 3600)).map(Failback::After)
 }

@@ -138,7 +138,7 @@ texts! {
     /// Frames a second: an integer and /s.
     RateText = r"^[1-9][0-9]*/s$";
     /// A name that the kernel takes for an interface.
-    Interface = r"^[^\s/:]{1,15}$";
+    Interface = r"^[^\s/:%]{1,15}$";
     /// A label's value: at most 63 letters, digits, `-`, `_` and `.`.
     LabelValue = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$";
     /// An address, a range `first-last`, or a CIDR without host bits; IPv4 or IPv6.
@@ -376,7 +376,7 @@ pub enum ManualWord {
 pub struct FailbackAfter {
     /// From the moment of eligibility on.
     #[schemars(extend("default" = "10s"))]
-    pub after: DurationText,
+    pub after: Option<DurationText>,
 }
 
 /// What happens at a planned move.

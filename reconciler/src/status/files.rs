@@ -122,6 +122,24 @@ fn documents<S: for<'a> Deserialize<'a>>(files: &Files, folder: &str) -> BTreeMa
         .collect()
 }
 
+/// A file that should tell of a pool or a node and cannot be read; one of another group is somebody else's.
+pub fn damaged(files: &Files) -> Option<&str> {
+    let is_read = |path: &str, text: &str| match path.split_once('/') {
+        Some(("pools", _)) => serde_yaml::from_str::<Document<PoolBody>>(text).is_ok(),
+        Some(("nodes", _)) => serde_yaml::from_str::<Document<NodeBody>>(text).is_ok(),
+        _ => true,
+    };
+    let foreign = |text: &str| {
+        let version = serde_yaml::from_str::<serde_yaml::Value>(text).ok();
+        let version = version.as_ref().and_then(|it| it.get("apiVersion")?.as_str());
+        version.is_some_and(|it| it != API_VERSION)
+    };
+    files
+        .iter()
+        .find(|(path, text)| path.ends_with(".yaml") && !is_read(path, text) && !foreign(text))
+        .map(|(path, _)| path.as_str())
+}
+
 /// What the files written last say of each VIP: who had it, and since when.
 pub(super) fn owners(files: &Files) -> BTreeMap<Vip, (Option<NodeName>, Wall)> {
     let pools = documents::<PoolBody>(files, "pools/");
